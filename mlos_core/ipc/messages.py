@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Messages of the control plane: client to daemon, daemon to worker, daemon to plugin host.
+
+All go through `framing.Connection`. A comment behind a message names the descriptors that
+travel with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from mlos_core.types import Signature
+
+PROTOCOL = 1
+
+
+class _Message(msgspec.Struct, forbid_unknown_fields=True, tag=True):
+    pass
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """An `MlosError` on the wire."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+# --- any peer: the first message on a connection ------------------------------------------
+
+
+class Hello(_Message):
+    """A client introduces itself. `pid` is checked against SO_PEERCRED where it can be."""
+
+    pid: int
+    protocol: int = PROTOCOL
+
+
+class Welcome(_Message):
+    """The daemon accepts."""
+
+    pid: int
+    version: str
+    protocol: int = PROTOCOL
+
+
+# --- client to daemon ---------------------------------------------------------------------
+
+
+class Attach(_Message):
+    """Ask for a channel to `model`. Answered by `Attached` or `Answer` with a problem."""
+
+    id: int
+    model: str
+    slots: int = 64
+    request_bytes: int = 16 << 20
+    reply_bytes: int = 16 << 20
+    timeout: float = 30.0
+
+
+class Resume(_Message):  # fds: segment, completion eventfd
+    """Give a channel back to a daemon that was restarted. Answered like `Attach`."""
+
+    id: int
+    model: str
+    channel: str
+
+
+class Attached(_Message):  # fds: segment, doorbell, completion eventfd
+    """The channel. `channel` is its unguessable name on the control plane."""
+
+    id: int
+    channel: str
+    model: str
+    version: str
+    signature: Signature
+
+
+class Detach(_Message):
+    """The client gives the channel up; its slots are cancelled. Not answered."""
+
+    channel: str
+
+
+class Call(_Message):
+    """Any other request: `method` of the daemon's service with `params`."""
+
+    id: int
+    method: str
+    params: dict[str, Any] = {}
+
+
+class Answer(_Message):
+    """The answer to a `Call`, or the refusal of an `Attach`."""
+
+    id: int
+    result: Any = None
+    problem: Problem | None = None
+
+
+ClientMessage = Hello | Attach | Resume | Detach | Call
+ToClient = Welcome | Attached | Answer
+
+
+# --- daemon and plugin host (a socket pair made at the host's start) ------------------------
+
+
+class PluginInfo(msgspec.Struct, frozen=True):
+    """What a plugin says of itself once it is imported."""
+
+    name: str
+    version: str
+    smi_version: int
+    formats: tuple[str, ...] = ()
+    framework: str = ""
+
+
+class HostReady(_Message):
+    """The plugin is imported and the host can fork workers."""
+
+    plugin: PluginInfo
+
+
+class HostBroken(_Message):
+    """The plugin cannot be used; the host ends."""
+
+    reason: str
+    traceback: str = ""
+
+
+class BatchPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Dynamic batching: join up to `max_batch_size` rows, waiting `max_queue_delay_us` for more."""
+
+    max_batch_size: int = 1
+    max_queue_delay_us: int = 0
+
+
+class WorkerSpec(msgspec.Struct, frozen=True):
+    """Everything a worker process has to know.
+
+    `owner` is unique for ever (never reused, not even by a restarted daemon); `lane` is
+    the worker's bit in the doorbell, unique among the living workers of the model.
+    """
+
+    model: str
+    version: str
+    path: str
+    plugin: str
+    owner: int
+    lane: int
+    socket: str
+    device: str = "cpu"
+    options: dict[str, Any] = {}
+    manifest: dict[str, Any] | None = None
+    batch: BatchPolicy = BatchPolicy()
+    wait_mode: Literal["adaptive", "spin", "block"] = "adaptive"
+    poll_max_us: int = 2000
+    max_attempts: int = 3
+    warmup: bool = True
+    orphan_grace: float = 30.0
+    log_format: Literal["text", "json"] = "text"
+    log_level: str = "info"
+
+
+class Fork(_Message):
+    """Daemon to host: start a worker. Answered by `Forked`."""
+
+    spec: WorkerSpec
+
+
+class Forked(_Message):  # fds: pidfd of the worker
+    """Host to daemon."""
+
+    owner: int
+    pid: int
+
+
+class Exited(_Message):
+    """Host to daemon: a worker was reaped. `status` is as from `os.waitstatus_to_exitcode`."""
+
+    owner: int
+    pid: int
+    status: int
+
+
+ToHost = Fork
+FromHost = HostReady | HostBroken | Forked | Exited
+
+
+# --- daemon and worker (the worker connects to the control socket) --------------------------
+
+WorkerState = Literal["loading", "warming", "ready", "draining", "failed"]
+
+
+class WorkerHello(_Message):
+    """First message of a worker, at its start and to every restarted daemon.
+
+    With `adopted` true the worker already runs: one `Held` per channel follows, then
+    `HeldAll`; and it sends its doorbell with this message.
+    """  # fds when adopted: doorbell
+
+    spec: WorkerSpec
+    pid: int
+    state: WorkerState = "loading"
+    signature: Signature | None = None
+    adopted: bool = False
+    protocol: int = PROTOCOL
+
+
+class Held(_Message):  # fds: segment, completion eventfd, pidfd of the client
+    """A channel the worker serves, for a daemon that has forgotten."""
+
+    channel: str
+    client_pid: int
+    client_uid: int
+
+
+class HeldAll(_Message):
+    """No further `Held` follows."""
+
+
+class Start(_Message):  # fds: doorbell
+    """Daemon to a new worker: load the model."""
+
+
+class Adopted(_Message):
+    """Daemon to a worker it has taken over; nothing changes for the worker."""
+
+
+class WorkerReport(_Message):
+    """Worker to daemon: the state changed. `problem` is set when it failed."""
+
+    state: WorkerState
+    signature: Signature | None = None
+    problem: Problem | None = None
+
+
+class Serve(_Message):  # fds: segment, completion eventfd, pidfd of the client
+    """Daemon to worker: serve this channel. Answered by `Serving`."""
+
+    channel: str
+    client_pid: int
+    client_uid: int
+
+
+class Serving(_Message):
+    """Worker to daemon: attached (or not: `problem`)."""
+
+    channel: str
+    problem: Problem | None = None
+
+
+class Unserve(_Message):
+    """Daemon to worker: let the channel go; its client is gone. Answered by `Unserved`."""
+
+    channel: str
+
+
+class Unserved(_Message):
+    """Worker to daemon: the mapping and its descriptors are closed.
+
+    Sent unasked, with `problem`, when the worker found the segment broken.
+    """
+
+    channel: str
+    problem: Problem | None = None
+
+
+class Recover(_Message):
+    """Daemon to worker: take over what dead workers left in this channel.
+
+    A slot is orphaned when its owner is below `limit` and not in `alive`.
+    """
+
+    channel: str
+    limit: int
+    alive: tuple[int, ...]
+
+
+class Drain(_Message):
+    """Daemon to worker: claim nothing more, finish what is held, then exit with 0."""
+
+
+class AskStats(_Message):
+    """Daemon to worker. Answered by `Stats`."""
+
+    id: int
+
+
+class WorkerStats(msgspec.Struct, frozen=True):
+    """Counters since the worker's start; `*_ns` are sums over all requests."""
+
+    requests: int = 0
+    failures: int = 0
+    cancelled: int = 0
+    executions: int = 0
+    rows: int = 0
+    queue_ns: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+    output_ns: int = 0
+    copied_bytes: int = 0
+    recovered: int = 0
+    channels: int = 0
+
+
+class Stats(_Message):
+    """Worker to daemon."""
+
+    id: int
+    stats: WorkerStats
+
+
+ToWorker = Start | Adopted | Serve | Unserve | Recover | Drain | AskStats
+FromWorker = WorkerHello | Held | HeldAll | WorkerReport | Serving | Unserved | Stats
+FirstMessage = Hello | WorkerHello

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""The Standard Model Interface: what a plugin implements.
+
+A plugin knows its framework and nothing about channels, slots or sockets. It is found
+through the entry-point group `mlos.plugins`; the entry point names a `Plugin` subclass.
+`docs/plugins.md` shows a complete one.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from mlos_core.types import Array, Signature
+
+SMI_VERSION = 1
+ENTRY_POINT_GROUP = "mlos.plugins"
+
+Allocate = Callable[[str, str, tuple[int, ...]], Array]
+"""`allocate(output_name, dtype, shape)` gives a writable C-contiguous array that already
+lies where the client will read it. An output returned in any other memory is copied."""
+
+
+class ModelPackage(msgspec.Struct, frozen=True):
+    """What is to be loaded: a file or a folder, and what its manifest says of it."""
+
+    name: str
+    version: str
+    path: Path
+    manifest: dict[str, Any] | None = None
+
+
+class TensorModel(abc.ABC):
+    """A model that maps named tensors to named tensors, one call at a time."""
+
+    signature: Signature
+
+    @abc.abstractmethod
+    def infer(self, batch: Mapping[str, Array], allocate: Allocate) -> Mapping[str, Array]:
+        """Compute all outputs for `batch`.
+
+        The inputs have passed `check_inputs`, are read-only and valid during the call
+        only. Where the signature is batched, dimension 0 may be the sum of several
+        requests, and dimension 0 of each output must have the same size.
+
+        Raises:
+            MlosError: to answer with that error; any other exception is `ModelFailed`.
+        """
+
+    def close(self) -> None:
+        """Free what the framework holds. Called once, after the last `infer`."""
+
+
+class EngineRequest(msgspec.Struct, frozen=True):
+    """One request to an engine model.
+
+    `resume_from` events were already delivered by a worker that is gone: the engine
+    continues behind them, with the same events as an undisturbed run.
+    """
+
+    id: int
+    inputs: dict[str, Array]
+    parameters: dict[str, Any]
+    resume_from: int = 0
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One step's news of one request.
+
+    `data` is msgpack-encodable and goes into the request's stream, in order. The last
+    event of a request has `final` set; its `outputs` and `parameters` become the
+    reply. `error` ends the request with that error instead.
+    """
+
+    id: int
+    data: Any = None
+    final: bool = False
+    outputs: dict[str, Array] = {}
+    parameters: dict[str, Any] = {}
+    error: Exception | None = None
+
+
+class EngineModel(abc.ABC):
+    """A model that works stepwise on many requests at once (an LLM, for one)."""
+
+    signature: Signature
+
+    @abc.abstractmethod
+    def submit(self, request: EngineRequest) -> None:
+        """Take the request in. Inputs are only valid during this call: copy what is kept.
+
+        Raises:
+            Overloaded: no room; any `MlosError` is the request's answer.
+        """
+
+    @abc.abstractmethod
+    def cancel(self, id: int) -> None:
+        """Forget the request; no further event may name it. Unknown ids are ignored."""
+
+    @abc.abstractmethod
+    def step(self) -> Sequence[Event]:
+        """Advance every running request once. Called only while some request runs."""
+
+    def pause(self, id: int) -> None:
+        """The reader of this stream is behind: produce nothing for it until `resume`."""
+
+    def resume(self, id: int) -> None:
+        """The reader has caught up."""
+
+    def close(self) -> None:
+        """Free what the engine holds. Called once."""
+
+
+Model = TensorModel | EngineModel
+
+
+class Plugin(abc.ABC):
+    """One framework. The class is instantiated once, in the plugin host."""
+
+    name: ClassVar[str]
+    smi_version: ClassVar[int] = SMI_VERSION
+    formats: ClassVar[tuple[str, ...]] = ()
+    """File suffixes this plugin loads, with the dot: `(".onnx",)`."""
+
+    @abc.abstractmethod
+    def load(self, package: ModelPackage, device: str, options: Mapping[str, Any]) -> Model:
+        """Load the model. Runs in the worker process, after the fork.
+
+        Args:
+            package: file or folder to load.
+            device: `cpu`, or `cuda:N`.
+            options: what the user gave at registration; unknown keys are an error.
+
+        Raises:
+            LoadFailed: with the reason and what to do.
+        """
