@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BUSL-1.1 */
+/* The doorbell: the word on which all workers of a model sleep.
+ *
+ * It lies in a sealed memfd, so that no client can cut it short under the others. A client
+ * that scribbles on it can delay its neighbours until the next look-around of a sleeping
+ * worker (WAIT_SLICE_NS), and nothing else.
+ */
+#ifndef MLOS_BELL_H
+#define MLOS_BELL_H
+
+#include "mlos/ipc.h"
+#include "mlos/layout.h"
+#include "platform.h"
+
+/* SYNC POINT with port_sleep(): the worker announces its lane, reads seq, looks at all rings,
+ * sleeps on seq. Here: the ring first (a seq_cst fence orders it), then the sleepers. */
+static inline void bell_ring(mlos_bell *bell) {
+    atomic_thread_fence(memory_order_seq_cst);
+    uint32_t sleepers = atomic_load_explicit(&bell->sleepers, memory_order_relaxed);
+    if (!sleepers) return;
+    atomic_fetch_add(&bell->seq, 1);
+    futex_wake(&bell->seq, 1, FUTEX_BITSET_MATCH_ANY);
+}
+
+#endif

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BUSL-1.1 */
+/* Adaptive waiting: poll while polling pays, then sleep.
+ *
+ * The window follows KVM's halt polling: it doubles when a sleep turned out shorter than
+ * the largest window (polling would have caught it), falls to nothing when a sleep was
+ * longer (polling could not have). Two more things make polling wrong: both ends on one
+ * processor (polling then only delays the other), and a poller that is preempted (somebody
+ * else needs the processor); after the latter it stays away from polling for a while that
+ * doubles each time.
+ */
+#ifndef MLOS_WAIT_H
+#define MLOS_WAIT_H
+
+#include <stdbool.h>
+
+#include "mlos/ipc.h"
+#include "platform.h"
+
+#define WAIT_START_NS 20000u     /* first window after nothing */
+#define WAIT_PREEMPTED_NS 50000u /* a gap between two looks at the clock that long is no poll */
+#define WAIT_MAX_PENALTY 4096u
+#define WAIT_SLICE_NS 1000000000u /* longest sleep before the caller looks around */
+#define WAIT_SPIN_SLICE_NS 50000000u
+
+/* Shared by the threads of one end; every field is a hint, races only cost speed. */
+typedef struct waiter {
+    int mode;
+    uint64_t max_ns;
+    _Atomic uint64_t window_ns;
+    _Atomic uint32_t penalty; /* waits to come that may not poll */
+    _Atomic uint32_t penalty_next;
+} waiter;
+
+static inline uint64_t hint64(_Atomic uint64_t *a) {
+    return atomic_load_explicit(a, memory_order_relaxed);
+}
+static inline uint32_t hint32(_Atomic uint32_t *a) {
+    return atomic_load_explicit(a, memory_order_relaxed);
+}
+#define HINT_SET(a, v) atomic_store_explicit(a, v, memory_order_relaxed)
+
+static inline void waiter_init(waiter *w, int mode, uint64_t max_ns) {
+    w->mode = mode;
+    w->max_ns = max_ns;
+    HINT_SET(&w->window_ns, max_ns < WAIT_START_NS ? max_ns : WAIT_START_NS);
+    HINT_SET(&w->penalty, 0);
+    HINT_SET(&w->penalty_next, 16);
+}
+
+/* How long to poll now. `together`: the peer was last seen on this very processor. */
+static inline uint64_t waiter_window(waiter *w, bool together) {
+    if (w->mode == MLOS_WAIT_SPIN) return WAIT_SPIN_SLICE_NS;
+    if (w->mode == MLOS_WAIT_BLOCK || together) return 0;
+    uint32_t penalty = hint32(&w->penalty);
+    if (penalty) {
+        HINT_SET(&w->penalty, penalty - 1);
+        return 0;
+    }
+    return hint64(&w->window_ns);
+}
+
+static inline void waiter_preempted(waiter *w) {
+    uint32_t next = hint32(&w->penalty_next);
+    HINT_SET(&w->penalty, next);
+    HINT_SET(&w->penalty_next, next * 2 > WAIT_MAX_PENALTY ? WAIT_MAX_PENALTY : next * 2);
+}
+
+static inline void waiter_polled(waiter *w) {
+    uint32_t next = hint32(&w->penalty_next);
+    if (next > 16) HINT_SET(&w->penalty_next, next - 1);
+}
+
+/* A wait of `waited_ns` ended in sleep. */
+static inline void waiter_slept(waiter *w, uint64_t waited_ns) {
+    uint64_t window = hint64(&w->window_ns);
+    if (waited_ns > w->max_ns) {
+        window = 0;
+    } else if (waited_ns > window) {
+        window = window < WAIT_START_NS ? WAIT_START_NS : window * 2;
+        if (window > w->max_ns) window = w->max_ns;
+    }
+    HINT_SET(&w->window_ns, window);
+}
+
+/* Poll `ready(context)` for `window_ns`; true as soon as it is. */
+static inline bool waiter_poll(waiter *w, uint64_t window_ns, bool (*ready)(void *),
+                               void *context) {
+    if (ready(context)) return true;
+    if (!window_ns) return false;
+    uint64_t start = now_ns(), last = start;
+    for (;;) {
+        for (int i = 0; i < 16; i++) {
+            if (ready(context)) {
+                waiter_polled(w);
+                return true;
+            }
+            cpu_relax();
+        }
+        uint64_t now = now_ns();
+        if (w->mode == MLOS_WAIT_ADAPTIVE && now - last > WAIT_PREEMPTED_NS) {
+            waiter_preempted(w);
+            return ready(context);
+        }
+        last = now;
+        if (now - start >= window_ns) return ready(context);
+    }
+}
+
+#endif
