@@ -125,6 +125,8 @@ class Plugin(abc.ABC):
     smi_version: ClassVar[int] = SMI_VERSION
     formats: ClassVar[tuple[str, ...]] = ()
     """File suffixes this plugin loads, with the dot: `(".onnx",)`."""
+    framework: ClassVar[str] = ""
+    """Name and version of what it brings along, for people: `onnxruntime 1.20.0`."""
 
     @abc.abstractmethod
     def load(self, package: ModelPackage, device: str, options: Mapping[str, Any]) -> Model:
