@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""The channels a worker serves: their names, their clients, their place in the port."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+
+import msgspec
+
+from mlos_core.errors import NotFound, ProtocolError
+from mlos_core.ipc.framing import close_all
+from mlos_core.ipc.messages import Serve
+from mlos_core.worker.port import Port
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """One channel; `pidfd` is the client's and belongs to the table."""
+
+    name: str
+    index: int
+    pidfd: int
+    client_pid: int
+    client_uid: int
+
+
+class Channels:
+    """The table, by name. Used by the control thread alone."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._by_name: dict[str, Channel] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __iter__(self) -> Iterator[Channel]:
+        return iter(list(self._by_name.values()))
+
+    def attach(self, serve: Serve, fds: list[int]) -> None:
+        """Serve a channel; owns `fds` from here on. One served already stays as it is.
+
+        Raises:
+            ChannelBroken: the segment is no channel.
+            ProtocolError: descriptors are missing.
+        """
+        if len(fds) != 3 or serve.channel in self._by_name:
+            close_all(fds)
+            if len(fds) != 3:
+                raise ProtocolError("a channel comes with three descriptors")
+            return
+        segment, eventfd, pidfd = fds
+        try:
+            index = self._port.attach(segment, eventfd)
+        except BaseException:
+            os.close(pidfd)
+            raise
+        self._by_name[serve.channel] = Channel(
+            serve.channel, index, pidfd, serve.client_pid, serve.client_uid
+        )
+
+    def detach(self, name: str) -> None:
+        """Let a channel go; waits for its request in work. An unknown name is fine."""
+        channel = self._by_name.pop(name, None)
+        if channel is not None:
+            self._port.detach(channel.index)
+            os.close(channel.pidfd)
+
+    def recover(self, name: str, limit: int, alive: tuple[int, ...]) -> None:
+        """Take over what dead workers left in a channel.
+
+        Raises:
+            NotFound: this worker does not serve it.
+        """
+        channel = self._by_name.get(name)
+        if channel is None:
+            raise NotFound(f"the channel {name} is not served here")
+        self._port.recover(channel.index, limit, alive)
+
+    def fds(self, channel: Channel) -> tuple[int, int, int]:
+        """What a new daemon needs: segment, eventfd, the client's pidfd."""
+        segment, eventfd = self._port.fds(channel.index)
+        return segment, eventfd, channel.pidfd
+
+    def broken(self) -> list[tuple[str, str]]:
+        """Names and reasons of channels newly found broken."""
+        names = {channel.index: channel.name for channel in self}
+        return [(names[index], why) for index, why in self._port.broken() if index in names]
+
+    def of_dead_clients(self) -> list[str]:
+        """Names of the channels whose client has ended."""
+        poller = select.poll()
+        for channel in self:
+            poller.register(channel.pidfd, select.POLLIN)
+        dead = {fd for fd, _ in poller.poll(0)}
+        return [channel.name for channel in self if channel.pidfd in dead]

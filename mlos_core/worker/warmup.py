@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""The first call of a model, before anybody waits for it."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from mlos_core.errors import LoadFailed
+from mlos_core.smi import EngineModel, Model
+from mlos_core.types import BYTES, DTYPES, Array, Signature, TensorSpec
+from mlos_core.worker.checks import OutputCheck, as_error
+
+log = logging.getLogger(__name__)
+
+
+def zeros(spec: TensorSpec) -> Array:
+    """A tensor of zeros (empty strings) that fits `spec`; unknown dimensions are 1."""
+    shape = tuple(1 if size < 0 else size for size in spec.shape)
+    if spec.dtype == BYTES:
+        return np.full(shape, b"", dtype=object)
+    return np.zeros(shape, DTYPES[spec.dtype])
+
+
+def is_guesswork(signature: Signature) -> bool:
+    """True if a size other than the batch is unknown: 1 may then be no size the model takes."""
+    first = 1 if signature.batched else 0
+    return any(size < 0 for spec in signature.inputs for size in spec.shape[first:])
+
+
+def warm_up(model: Model) -> None:
+    """Run one synthetic request.
+
+    An engine model warms up in `load`. A failure counts only if the request is sure to
+    be one that the model accepts.
+
+    Raises:
+        LoadFailed: the model cannot compute a request that fits its signature.
+    """
+    if isinstance(model, EngineModel):
+        return
+    inputs = {spec.name: zeros(spec) for spec in model.signature.inputs if not spec.optional}
+    for array in inputs.values():
+        array.flags.writeable = False
+    try:
+        outputs = model.infer(inputs, _allocate)
+        OutputCheck(model.signature).select(outputs, ())
+    except BaseException as error:
+        told = as_error(error)
+        if not is_guesswork(model.signature):
+            raise LoadFailed(
+                f"the model fails on a request of zeros: {told.message}",
+                hint="register it with warm-up off if zeros are no input it can take",
+            ) from error
+        log.warning("warm-up skipped, the sizes of the inputs are unknown: %s", told.message)
+
+
+def _allocate(name: str, dtype: str, shape: tuple[int, ...]) -> Array:
+    return np.empty(shape, DTYPES.get(dtype, object))
