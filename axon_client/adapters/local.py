@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Packages from this machine: `axon install ./dir` or `./model.onnx`.
+
+A folder may hold a `manifest.yaml` or `axon.yaml`, complete or with identity only. Without
+one the package is called `local/<folder>@0.0.0` and holds every file that is not hidden.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from axon_client import manifest as manifests
+from axon_client.adapters.base import Resolved
+from axon_client.describe import complete
+from axon_client.formats import format_of
+from axon_client.hashing import copy_durably
+from axon_client.introspect import read_onnx
+from axon_client.manifest import Manifest, Metadata, Spec
+from axon_client.progress import Progress
+from axon_client.spec import PackageSpec, PathSpec
+from axon_client.store import Stage
+from mlos_core.errors import InvalidInput, NotFound
+
+MANIFESTS = ("manifest.yaml", "axon.yaml")
+VERSION = "0.0.0"
+_LEFT_OUT = {"__pycache__", "node_modules"}
+
+
+class LocalAdapter:
+    """Folders and single files."""
+
+    def resolve(self, spec: PackageSpec | PathSpec) -> Resolved:
+        """A path is known by what its files say, so nothing is resolved ahead."""
+        path = _path(spec)
+        if not path.exists():
+            raise NotFound(f"there is no {path}", hint="give the path of a folder or a model file")
+        return Resolved(None)
+
+    def fetch(
+        self, spec: PackageSpec | PathSpec, found: Resolved, stage: Stage, progress: Progress
+    ) -> Manifest:
+        """Copy the files and describe them."""
+        path = _path(spec).resolve()
+        manifest = _manifest(path)
+        listed = [file.path for file in manifest.spec.format.files]
+        folder = path if path.is_dir() else path.parent
+        names = listed or (list(_walk(path)) if path.is_dir() else list(_with_weights(path)))
+        _copy(folder, names, stage.files, progress)
+        return complete(manifest, stage.files, progress)
+
+
+def _path(spec: PackageSpec | PathSpec) -> Path:
+    if isinstance(spec, PackageSpec):
+        raise InvalidInput(f"{spec} is not a path", hint="a path starts with ./ or /")
+    return spec.path
+
+
+def _manifest(path: Path) -> Manifest:
+    there = [path / name for name in MANIFESTS if path.is_dir() and (path / name).is_file()]
+    if len(there) > 1:
+        raise InvalidInput(f"{path} has both {' and '.join(MANIFESTS)}", hint="keep one of them")
+    if there:
+        return manifests.load(there[0])
+    name = _slug(path.name if path.is_dir() else path.stem)
+    return manifests.new(Metadata(name=name, namespace="local", version=VERSION), Spec())
+
+
+def _slug(text: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")
+    if not name:
+        raise InvalidInput(
+            f"{text!r} cannot be a package name", hint="give one with --as local/NAME@VERSION"
+        )
+    return name[:128]
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Files below `root`; hidden ones are left out. Links to files are followed."""
+    for parent, folders, names in os.walk(root):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in _LEFT_OUT)
+        for folder in folders:
+            if Path(parent, folder).is_symlink():
+                raise InvalidInput(
+                    f"{Path(parent, folder)} is a link to a folder", hint="copy the folder instead"
+                )
+        for name in sorted(names):
+            path = Path(parent, name).relative_to(root).as_posix()
+            if not name.startswith(".") and path not in MANIFESTS:
+                yield path
+
+
+def _with_weights(path: Path) -> Iterator[str]:
+    """A single model file, and the files that an ONNX model keeps its weights in."""
+    if not format_of(path.name):
+        raise InvalidInput(f"{path.name} is not a model file", hint="install its folder instead")
+    yield path.name
+    if format_of(path.name) == "onnx":
+        yield from read_onnx(path).external
+
+
+def _copy(folder: Path, names: list[str], target: Path, progress: Progress) -> None:
+    done, total = 0, sum((folder / name).stat().st_size for name in names if _regular(folder, name))
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("copy", done, total)
+
+    for name in names:
+        with (folder / name).open("rb") as source:
+            copy_durably(source, target / name, total, advance)
+
+
+def _regular(folder: Path, name: str) -> bool:
+    problem = manifests.path_problem(name)
+    if problem:
+        raise InvalidInput(f"{name!r} {problem}", hint="rename the file")
+    if not (folder / name).is_file():
+        raise InvalidInput(f"{folder / name} is missing or not a regular file")
+    return True

