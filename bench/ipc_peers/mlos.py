@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""MLOS Core: a private daemon with the echo plugin's `number` model.
+
+The server process is the daemon's parent: it registers the model, and ends the daemon when
+it is ended. The client talks to the model's worker through shared memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ipc_peers.peer import CONNECT_S, AsyncPeer, Bytes, Peer
+from mlos_core.client import connect, connect_async
+from mlos_core.errors import MlosError
+
+MODEL = "number"
+CALL_S = 10.0
+STOP_S = 8.0
+
+
+def environment(folder: Path, **settings: str) -> dict[str, str]:
+    """A daemon of this pair alone, at its defaults but for `settings`."""
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("MLOS_") or key.startswith("MLOS_BENCH_")
+    }
+    private = {"MLOS_RUN_DIR": f"{folder}/run", "MLOS_STATE_DIR": f"{folder}/state"}
+    return inherited | private | settings
+
+
+@contextlib.contextmanager
+def daemon(folder: Path, **settings: str) -> Iterator[None]:
+    """A running daemon that has the model, and its end."""
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "mlos_core.cli.mlosd"], env=environment(folder, **settings)
+    )
+    try:
+        register(child, folder)
+        yield
+    finally:
+        child.terminate()
+        try:
+            child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait(STOP_S)
+
+
+def socket_of(folder: Path) -> str:
+    return f"{folder}/run/mlosd.sock"
+
+
+def register(child: subprocess.Popen[bytes], folder: Path) -> None:
+    """Wait for the daemon, and register the model with it."""
+    end = time.monotonic() + CONNECT_S
+    while True:
+        try:
+            with connect(socket_of(folder), timeout=CONNECT_S) as client:
+                client.call("register", name=MODEL, plugin="echo", options={"model": MODEL})
+                return
+        except MlosError as err:
+            if not err.retryable or child.poll() is not None or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
+class Infer(Peer):
+    """`model.infer` with a NumPy array in and the NumPy result out."""
+
+    wait_mode: ClassVar[str] = "adaptive"
+
+    def serve(self, ready: Callable[[], None]) -> None:
+        settings = {"MLOS_WAIT_MODE": self.wait_mode, "MLOS_HTTP": "false"}
+        with daemon(self.setting.folder, **settings):
+            ready()
+            while True:
+                time.sleep(60)
+
+    def connect(self) -> None:
+        self.client = connect(
+            socket_of(self.setting.folder), timeout=CONNECT_S, wait_mode=self.wait_mode
+        )
+        self.model = self.client.model(MODEL, **sizes(self.setting.nbytes))
+
+    def payload(self) -> Bytes:
+        if self.setting.in_place:
+            array: Bytes = self.model.alloc((self.setting.nbytes,), "uint8")
+            array[:] = 0
+            return array
+        return super().payload()
+
+    def caller(self, payload: Bytes) -> Callable[[], float]:
+        infer = self.model.infer
+        inputs = {"x": payload}
+
+        def call() -> float:
+            with infer(inputs) as outputs:
+                return outputs["number"].item()
+
+        return call
+
+    def close(self) -> None:
+        if hasattr(self, "client"):
+            self.client.close()
+
+
+def sizes(nbytes: int) -> dict[str, int]:
+    """Arenas that hold a handful of payloads."""
+    return {"slots": 16, "request_bytes": 4 * nbytes + (1 << 20), "reply_bytes": 1 << 20}
+
+
+class Spin(Infer):
+    """`infer` with polling forced on both sides."""
+
+    wait_mode = "spin"
+
+
+class Block(Infer):
+    """`infer` with sleeping forced on both sides."""
+
+    wait_mode = "block"
+
+
+class Prepared(Infer):
+    """`model.prepare`: the request is encoded once, each call sends what the array holds."""
+
+    def caller(self, payload: Bytes) -> Callable[[], float]:
+        prepared = self.model.prepare({"x": payload})
+
+        def call() -> float:
+            with prepared() as outputs:
+                return outputs["number"].item()
+
+        return call
+
+
+class Async(Infer, AsyncPeer):
+    """`await model.infer` in an asyncio loop."""
+
+    async def connect_async(self) -> None:
+        self.client_async = await connect_async(
+            socket_of(self.setting.folder), timeout=CONNECT_S, wait_mode=self.wait_mode
+        )
+        self.model = self.client_async.model(MODEL, **sizes(self.setting.nbytes))
+
+    def caller(self, payload: Bytes) -> Callable[[], Awaitable[float]]:
+        infer = self.model.infer
+        inputs: dict[str, Any] = {"x": payload}
+
+        async def call() -> float:
+            with await infer(inputs) as outputs:
+                return outputs["number"].item()
+
+        return call
+
+    async def close_async(self) -> None:
+        await self.client_async.close()

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""From raw samples to rows, to the JSON file and to a table on the screen."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+Row = dict[str, Any]
+QUANTILES = {"median": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
+PACKAGES = ("mlos-core", "numpy", "iceoryx2", "pyzmq", "grpcio", "uvicorn", "starlette")
+
+
+def row(contestant: str, case: str, samples_ns: npt.NDArray[np.int64]) -> Row:
+    """One line of the results: quantiles are samples (the nearest above), in µs."""
+    values = np.percentile(samples_ns, list(QUANTILES.values()), method="higher") / 1000
+    return {
+        "contestant": contestant,
+        "case": case,
+        "metric": "rtt",
+        "unit": "us",
+        "n": int(samples_ns.size),
+        **dict(zip(QUANTILES, np.round(values, 3).tolist(), strict=True)),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    return {
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "hypervisor": "hypervisor" in Path("/proc/cpuinfo").read_text(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kernel": platform.release(),
+        "libc": " ".join(platform.libc_ver()),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := version_of(name))},
+        "load_1min": os.getloadavg()[0],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def version_of(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def write(path: Path, machine: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    """The results file: machine and rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+
+
+def cases_of(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The rows of each case, fastest first, the cases as they come."""
+    cases: dict[str, list[Row]] = {}
+    for one in rows:
+        cases.setdefault(one["case"], []).append(one)
+    return {name: sorted(rows, key=lambda one: one["median"]) for name, rows in cases.items()}
+
+
+def ratio(value: float, base: Row | None, key: str) -> str:
+    return f"{value / base[key]:.2f}" if base else "-"
+
+
+def print_table(
+    console: Console, rows: Sequence[Row], baseline: str, spread: Mapping[tuple[str, str], str]
+) -> None:
+    """One table per case, with ratios to `baseline`.
+
+    Args:
+        spread: by contestant and case, the lowest and highest median of a round.
+    """
+    for case, members in cases_of(rows).items():
+        base = next((one for one in members if one["contestant"] == baseline), None)
+        title = f"{case}: round trip in µs, and how many times {baseline}'s"
+        table = Table(title=title, title_justify="left")
+        table.add_column("contestant", no_wrap=True)
+        for name in ("n", "median", "rounds", "p90", "p99", "p999"):
+            table.add_column(name, justify="right")
+        for name in ("x median", "x p999"):
+            table.add_column(name, justify="right")
+        for one in members:
+            table.add_row(
+                one["contestant"],
+                str(one["n"]),
+                f"{one['median']:.2f}",
+                spread.get((one["contestant"], case), ""),
+                *(f"{one[key]:.2f}" for key in ("p90", "p99", "p999")),
+                ratio(one["median"], base, "median"),
+                ratio(one["p999"], base, "p999"),
+            )
+        console.print(table)
