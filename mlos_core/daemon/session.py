@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""One client's session on the control socket: its channels and its calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import msgspec
+
+from mlos_core.daemon.channels import Channel
+from mlos_core.daemon.logs import Log
+from mlos_core.daemon.model import ManagedModel
+from mlos_core.daemon.peer import Peer
+from mlos_core.daemon.service import Service
+from mlos_core.daemon.supervisor import Supervisor
+from mlos_core.daemon.tasks import Tasks
+from mlos_core.errors import DeadlineExceeded, MlosError, Overloaded, ProtocolError, Unavailable
+from mlos_core.ipc import framing
+from mlos_core.ipc.messages import (
+    Answer,
+    Attach,
+    Attached,
+    Call,
+    ClientMessage,
+    Detach,
+    Hello,
+    Problem,
+    Resume,
+)
+
+MAX_PENDING: Final = 256
+_LONGEST_WAIT: Final = 3600.0
+_log = Log("session")
+
+
+class ClientSession:
+    """What one connected client has and waits for. Owns `pidfd`."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        pidfd: int,
+        supervisor: Supervisor,
+        service: Service,
+        on_end: Callable[[ClientSession], None],
+    ) -> None:
+        self._peer = peer
+        self._pid, self._uid, _ = peer.connection.peer()
+        self._pidfd = pidfd
+        self._supervisor = supervisor
+        self._book = supervisor.book
+        self._service = service
+        self._on_end = on_end
+        self._channels: set[Channel] = set()
+        self._tasks = Tasks()
+        peer.name = f"client {self._pid}"
+        peer.on_frame = self._frame
+        peer.on_close = self._closed
+
+    async def stop(self) -> None:
+        """Hang up, and see the calls under way end."""
+        self._peer.close()
+        await self._tasks.stop()
+
+    def _closed(self, _reason: str) -> None:
+        for channel in self._channels:
+            self._book.drop(channel)
+        self._channels.clear()
+        self._tasks.cancel()
+        os.close(self._pidfd)
+        self._on_end(self)
+
+    # --- messages ---------------------------------------------------------------------
+
+    def _frame(self, body: bytes, fds: list[int]) -> None:
+        try:
+            message = framing.decode(body, ClientMessage)
+        except ProtocolError:
+            framing.close_all(fds)
+            raise
+        if isinstance(message, Resume):
+            self._answer(message.id, self._resume(message, fds), fds)
+            return
+        framing.close_all(fds)
+        if isinstance(message, Attach):
+            self._answer(message.id, self._attach(message))
+        elif isinstance(message, Call):
+            self._answer(message.id, self._call(message))
+        elif isinstance(message, Detach):
+            self._detach(message.channel)
+        elif isinstance(message, Hello):
+            raise ProtocolError("a client introduced itself twice")
+
+    def _answer(
+        self, id: int, work: Coroutine[Any, Any, None], fds: list[int] | None = None
+    ) -> None:
+        if len(self._tasks) >= MAX_PENDING:
+            work.close()
+            framing.close_all(fds or ())
+            self._refuse(
+                id, Overloaded(f"{MAX_PENDING} calls of this client are pending", hint="wait")
+            )
+            return
+        self._tasks.spawn(self._guard(id, work), f"{self._peer.name} {id}")
+
+    async def _guard(self, id: int, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except MlosError as err:
+            self._refuse(id, err)
+        except Exception as err:
+            _log.error("call_failed", exc=err, client=self._pid)
+            self._refuse(id, MlosError("the daemon failed", hint="see its log"))
+
+    def _refuse(self, id: int, error: MlosError) -> None:
+        self._peer.send(Answer(id, problem=Problem(error.code, error.message, error.hint)))
+
+    async def _call(self, message: Call) -> None:
+        result = await self._service.call(message.method, message.params, self._uid)
+        self._peer.send(Answer(message.id, result=msgspec.to_builtins(result)))
+
+    # --- channels ---------------------------------------------------------------------
+
+    def _detach(self, id: str) -> None:
+        for channel in list(self._channels):
+            if channel.id == id:
+                self._channels.discard(channel)
+                self._book.drop(channel)
+
+    async def _settled(self, within: float) -> None:
+        """Until adoption is over nobody knows which doorbell a model has."""
+        try:
+            async with asyncio.timeout(within):
+                await self._supervisor.settled.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "the daemon is still adopting workers", hint="try again in a moment"
+            ) from None
+
+    async def _attach(self, message: Attach) -> None:
+        within = min(max(message.timeout, 0.0), _LONGEST_WAIT)
+        await self._settled(within)
+        model = self._supervisor.get(message.model)
+        size = (message.slots, message.request_bytes, message.reply_bytes)
+        self._book.check_limits(*size)
+        await self._servable(model, within)
+        channel = await self._book.open(model, self._pid, self._uid, self._pidfd, size)
+        self._keep(channel)
+        await self._hand_over(message.id, channel, within)
+
+    async def _servable(self, model: ManagedModel, within: float) -> None:
+        # The daemon itself asks before the model counts as ready: that is how it gets so.
+        own = self._pid == os.getpid()
+        await model.wait_until(lambda: model.servable if own else model.state == "ready", within)
+
+    def _keep(self, channel: Channel) -> None:
+        if self._peer.closed:
+            self._book.drop(channel)
+            raise Unavailable("the client is gone")
+        channel.claimed = True
+        self._channels.add(channel)
+        self._book.spread(channel)
+
+    async def _hand_over(self, id: int, channel: Channel, within: float) -> None:
+        model = channel.model
+        try:
+            await self._book.wait_served(channel, within)
+            signature = model.signature
+            if signature is None:
+                raise Unavailable(f"model {model.name!r} is not ready", hint="try again")
+        except BaseException:
+            self._channels.discard(channel)
+            self._book.drop(channel)
+            raise
+        self._peer.send(
+            Attached(id, channel.id, model.name, model.entry.version, signature),
+            (channel.segment, model.bell, channel.eventfd),
+        )
+
+    async def _resume(self, message: Resume, fds: list[int]) -> None:
+        left = list(fds)
+        try:
+            await self._settled(_LONGEST_WAIT)
+            model = self._supervisor.get(message.model)
+            channel = self._book.take_back(message.channel, self._uid, model)
+            if channel is None:
+                channel = self._adopt(message.channel, model, left)
+            self._keep(channel)
+        finally:
+            framing.close_all(left)
+        _log.info("channel_resumed", client=self._pid, channel=channel.id[:8])
+        await self._hand_over(message.id, channel, _LONGEST_WAIT)
+
+    def _adopt(self, id: str, model: ManagedModel, fds: list[int]) -> Channel:
+        """Enter a channel that no worker held any more; takes the descriptors."""
+        if len(fds) != 2:
+            raise ProtocolError("a channel is resumed with two descriptors")
+        self._book.check_foreign(fds[0])
+        own = (fds[0], fds[1], os.dup(self._pidfd))
+        fds.clear()
+        channel = self._book.add(id, model, self._pid, self._uid, own)
+        channel.orphaned = True
+        return channel
