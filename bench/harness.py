@@ -193,9 +193,11 @@ def stop(server: subprocess.Popen[bytes], folder: Path) -> None:
 def last_words(folder: Path, role: str) -> str:
     """What a process said last: its exception on one line, or its last line."""
     text = (folder / f"{role}.log").read_text(errors="replace").strip()
-    last = text.rpartition("Traceback (most recent call last):")[2].splitlines()
-    frames = itertools.dropwhile(lambda line: line.startswith(" ") or not line, last)
-    return textwrap.shorten(" ".join(frames), 300) or "no word"
+    _, found, after = text.rpartition("Traceback (most recent call last):")
+    if not found:
+        return text.rpartition("\n")[2] or "no word"
+    frames = itertools.dropwhile(lambda line: line.startswith(" ") or not line, after.splitlines())
+    return textwrap.shorten(" ".join(frames), 300)
 
 
 @contextlib.contextmanager

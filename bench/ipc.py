@@ -36,7 +36,13 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="write machine and rows here")
     add("--raw", type=Path, metavar="FILE", help="write all samples here (ns, .npz)")
     add("--contestants", type=names, default=list(CONTESTANTS), metavar="A,B")
-    add("--cases", type=names, default=list(CASES), metavar="A,B", help=f"of {', '.join(CASES)}")
+    add(
+        "--cases",
+        type=names,
+        default=list(CASES),
+        metavar="A,B",
+        help=f"of {', '.join(CASES)}; any size can be -inplace",
+    )
     add("--rounds", type=int, metavar="N", help="default 6, with --quick 2")
     add("--seconds", type=float, metavar="S", help="measured per round (0.5; paced 2)")
     add("--paced", type=int, default=0, metavar="US", help="one request per so many µs")

@@ -14,13 +14,17 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 from ipc_peers.peer import CONNECT_S, AsyncPeer, Bytes, Peer
 from mlos_core.client import connect, connect_async
 from mlos_core.errors import MlosError
 
 MODEL = "number"
+DESCRIPTION = """\
+mode = "number"
+inputs = [{ name = "x", dtype = "float64", shape = [-1] }]
+"""
 CALL_S = 10.0
 STOP_S = 8.0
 
@@ -60,11 +64,13 @@ def socket_of(folder: Path) -> str:
 
 def register(child: subprocess.Popen[bytes], folder: Path) -> None:
     """Wait for the daemon, and register the model with it."""
+    path = folder / "number.echo"
+    path.write_text(DESCRIPTION)
     end = time.monotonic() + CONNECT_S
     while True:
         try:
             with connect(socket_of(folder), timeout=CONNECT_S) as client:
-                client.call("register", name=MODEL, plugin="echo", options={"model": MODEL})
+                client.call("register", name=MODEL, path=str(path))
                 return
         except MlosError as err:
             if not err.retryable or child.poll() is not None or time.monotonic() > end:
@@ -92,14 +98,14 @@ class Infer(Peer):
 
     def payload(self) -> Bytes:
         if self.setting.in_place:
-            array: Bytes = self.model.alloc((self.setting.nbytes,), "uint8")
+            array = self.model.alloc((self.setting.nbytes // 8,), "float64")
             array[:] = 0
-            return array
+            return cast(Bytes, array.view("uint8"))
         return super().payload()
 
     def caller(self, payload: Bytes) -> Callable[[], float]:
         infer = self.model.infer
-        inputs = {"x": payload}
+        inputs = {"x": payload.view("float64")}
 
         def call() -> float:
             with infer(inputs) as outputs:
@@ -133,7 +139,7 @@ class Prepared(Infer):
     """`model.prepare`: the request is encoded once, each call sends what the array holds."""
 
     def caller(self, payload: Bytes) -> Callable[[], float]:
-        prepared = self.model.prepare({"x": payload})
+        prepared = self.model.prepare({"x": payload.view("float64")})
 
         def call() -> float:
             with prepared() as outputs:
@@ -153,7 +159,7 @@ class Async(Infer, AsyncPeer):
 
     def caller(self, payload: Bytes) -> Callable[[], Awaitable[float]]:
         infer = self.model.infer
-        inputs: dict[str, Any] = {"x": payload}
+        inputs = {"x": payload.view("float64")}
 
         async def call() -> float:
             with await infer(inputs) as outputs:
