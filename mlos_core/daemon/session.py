@@ -66,8 +66,11 @@ class ClientSession:
         await self._tasks.stop()
 
     def _closed(self, _reason: str) -> None:
+        # Whoever still holds the segment (the client may only have lost this connection)
+        # must see an end instead of waiting for ever.
+        gone = Unavailable("the client's connection to the daemon ended", hint="connect again")
         for channel in self._channels:
-            self._book.drop(channel)
+            self._book.drop(channel, gone)
         self._channels.clear()
         self._tasks.cancel()
         os.close(self._pidfd)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BUSL-1.1
+import msgspec
+import pytest
+
+from mlos_core.daemon.registry import ModelEntry, Registry, RegistryFile, decode
+from mlos_core.errors import AlreadyExists, ConfigError, InvalidInput, NotFound
+from mlos_core.ipc.messages import BatchPolicy
+
+
+def entry(name="echo", **fields):
+    return ModelEntry(name, "/models/x", "echo", **fields)
+
+
+def test_what_was_saved_comes_back(tmp_path):
+    file = RegistryFile(tmp_path / "registry.json")
+    batch = BatchPolicy(8, 500)
+    registry = Registry([entry("b", batch=batch, options={"threads": 2}), entry("a")])
+    file.save(registry)
+    loaded = file.load()
+    assert list(loaded) == list(registry)
+    assert loaded.get("b").batch == batch
+    assert [path.name for path in tmp_path.iterdir()] == ["registry.json"]
+
+
+def test_no_file_is_an_empty_registry(tmp_path):
+    assert len(RegistryFile(tmp_path / "registry.json").load()) == 0
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"format": 1, "models": [{}]}', b"\xff"])
+def test_a_damaged_file_is_an_error_once_and_is_kept_aside(tmp_path, content):
+    path = tmp_path / "registry.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"registry\.json") as caught:
+        RegistryFile(path).load()
+    assert "corrupt-0" in caught.value.hint
+    assert (tmp_path / "registry.json.corrupt-0").read_bytes() == content
+    assert len(RegistryFile(path).load()) == 0
+
+
+def test_a_format_of_the_future_is_refused():
+    with pytest.raises(ValueError, match="format 2"):
+        decode(b'{"format": 2, "models": []}')
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(NotFound) as caught:
+        Registry([entry("magika")]).get("majika")
+    assert "magika" in caught.value.hint
+
+
+def test_a_name_is_not_taken_twice_unless_asked():
+    registry = Registry([entry()])
+    registry.put(entry(registered_at=5.0))
+    with pytest.raises(AlreadyExists):
+        registry.put(entry(device="cuda:0"))
+    registry.put(entry(device="cuda:0"), replace=True)
+    assert registry.get("echo").device == "cuda:0"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        entry(""),
+        entry("../x"),
+        entry("a b"),
+        entry("x" * 200),
+        entry(instances=0),
+        entry(instances=99),
+        entry(batch=BatchPolicy(0, 0)),
+        entry(batch=BatchPolicy(1, -1)),
+    ],
+)
+def test_impossible_entries_are_refused(bad):
+    with pytest.raises(InvalidInput):
+        Registry().put(bad)
+
+
+def test_a_removed_model_is_gone():
+    registry = Registry([entry()])
+    registry.remove("echo")
+    assert "echo" not in registry
+    with pytest.raises(NotFound):
+        registry.remove("echo")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    file = RegistryFile(tmp_path / "registry.json")
+    file.save(Registry([entry()]))
+
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mlos_core.daemon.files.os.fsync", full)
+    with pytest.raises(Exception, match="No space left"):
+        file.save(Registry())
+    assert [e.name for e in file.load()] == ["echo"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_document_names_its_format():
+    assert msgspec.json.decode(Registry().encode()) == {"format": 1, "models": []}
