@@ -13,7 +13,6 @@ import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import harness
 import leftovers
@@ -125,11 +124,6 @@ def spread(results: harness.Results) -> dict[harness.Key, str]:
     return {key: f"{min(values):.1f}-{max(values):.1f}" for key, values in medians.items()}
 
 
-def save(args: argparse.Namespace, machine: dict[str, Any], rows: list[report.Row]) -> None:
-    if args.json:
-        report.write(args.json, machine, rows)
-
-
 def save_raw(path: Path, results: harness.Results) -> None:
     """All samples: `contestant/case/round`, in ns."""
     np.savez_compressed(
@@ -149,12 +143,13 @@ def main() -> int:
     tag, before, machine = uuid.uuid4().hex, leftovers.shared_memory(), report.machine()
     results = run(args, console, tag)
     rows = [
-        report.row(contestant, case.name, np.concatenate(results.samples[contestant, case.name]))
+        report.row(contestant, case.name, results.samples[contestant, case.name])
         for contestant, case in pairs(args)
         if (contestant, case.name) in results.samples
         and (contestant, case.name) not in results.failures
     ]
-    save(args, machine, rows)
+    if args.json:
+        report.write(args.json, machine, rows)
     if args.raw:
         save_raw(args.raw, results)
     report.print_table(console, rows, BASELINE, spread(results))

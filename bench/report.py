@@ -18,21 +18,36 @@ from rich.console import Console
 from rich.table import Table
 
 Row = dict[str, Any]
-QUANTILES = {"median": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
+Samples = npt.NDArray[np.int64]
+QUANTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 PACKAGES = ("mlos-core", "numpy", "iceoryx2", "pyzmq", "grpcio", "uvicorn", "starlette")
 
 
-def row(contestant: str, case: str, samples_ns: npt.NDArray[np.int64]) -> Row:
-    """One line of the results: quantiles are samples (the nearest above), in µs."""
-    values = np.percentile(samples_ns, list(QUANTILES.values()), method="higher") / 1000
+def row(contestant: str, case: str, rounds: Sequence[Samples]) -> Row:
+    """One line of the results: quantiles in µs of samples in ns, and their number."""
     return {
         "contestant": contestant,
         "case": case,
         "metric": "rtt",
         "unit": "us",
-        "n": int(samples_ns.size),
-        **dict(zip(QUANTILES, np.round(values, 3).tolist(), strict=True)),
+        "n": sum(samples.size for samples in rounds),
+        **{name: round(value / 1000, 3) for name, value in quantiles(rounds).items()},
     }
+
+
+def quantiles(rounds: Sequence[Samples]) -> dict[str, int]:
+    """Samples at the quantiles, each round counting alike.
+
+    A fast round takes more samples in its time than a slow one; without weights the fast
+    ones would decide.
+    """
+    values = np.concatenate(rounds)
+    weights = np.concatenate([np.full(samples.size, 1 / samples.size) for samples in rounds])
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order]) / len(rounds)
+    places = np.searchsorted(reached, list(QUANTILES.values()))
+    found = values[order][np.minimum(places, values.size - 1)]
+    return dict(zip(QUANTILES, found.tolist(), strict=True))
 
 
 def machine() -> dict[str, Any]:

@@ -79,13 +79,14 @@ class Poll(Peer):
         In place, the loan is taken as if the data had been produced in it: only the eight
         bytes that change are written.
         """
-        loan = self.client.loan_slice_uninit
-        size, source, memmove = payload.nbytes, payload.ctypes.data, ctypes.memmove
-        copied = 8 if self.setting.in_place else size
+        loan, size = self.client.loan_slice_uninit, payload.nbytes
+        source = memoryview(payload)[: 8 if self.setting.in_place else size]
+        # Assigning `raw` is a memcpy from any buffer, and much cheaper than ctypes.memmove.
+        target_at = (ctypes.c_char * source.nbytes).from_address
 
         def send() -> Any:
             request = loan(size)
-            memmove(request.payload_ptr, source, copied)
+            target_at(request.payload_ptr).raw = source
             return request.assume_init().send()
 
         return send

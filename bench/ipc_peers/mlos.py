@@ -91,16 +91,18 @@ class Infer(Peer):
                 time.sleep(60)
 
     def connect(self) -> None:
-        self.client = connect(
-            socket_of(self.setting.folder), timeout=CONNECT_S, wait_mode=self.wait_mode
-        )
-        self.model = self.client.model(MODEL, **sizes(self.setting.nbytes))
+        self.client = connect(socket_of(self.setting.folder), timeout=CONNECT_S)
+        self.model = self.client.model(MODEL, wait_mode=self.wait_mode, **self.arena())
+
+    def arena(self) -> dict[str, int]:
+        """Room for two payloads, and for the answers."""
+        return {"request_bytes": 2 * self.setting.nbytes + (1 << 20), "reply_bytes": 1 << 20}
 
     def payload(self) -> Bytes:
         if self.setting.in_place:
             array = self.model.alloc((self.setting.nbytes // 8,), "float64")
             array[:] = 0
-            return cast(Bytes, array.view("uint8"))
+            return cast("Bytes", array.view("uint8"))
         return super().payload()
 
     def caller(self, payload: Bytes) -> Callable[[], float]:
@@ -108,19 +110,13 @@ class Infer(Peer):
         inputs = {"x": payload.view("float64")}
 
         def call() -> float:
-            with infer(inputs) as outputs:
-                return outputs["number"].item()
+            return infer(inputs)["number"].item()
 
         return call
 
     def close(self) -> None:
         if hasattr(self, "client"):
             self.client.close()
-
-
-def sizes(nbytes: int) -> dict[str, int]:
-    """Arenas that hold a handful of payloads."""
-    return {"slots": 16, "request_bytes": 4 * nbytes + (1 << 20), "reply_bytes": 1 << 20}
 
 
 class Spin(Infer):
@@ -136,36 +132,39 @@ class Block(Infer):
 
 
 class Prepared(Infer):
-    """`model.prepare`: the request is encoded once, each call sends what the array holds."""
+    """`model.prepare`: the request is encoded once, and each call sends what lies in its
+    arrays. The payload is copied there, unless it is there already."""
 
     def caller(self, payload: Bytes) -> Callable[[], float]:
-        prepared = self.model.prepare({"x": payload.view("float64")})
+        values = payload.view("float64")
+        prepared = self.model.prepare({"x": values})
+        place = prepared.inputs["x"]
 
         def call() -> float:
-            with prepared() as outputs:
-                return outputs["number"].item()
+            place[:] = values
+            return prepared()["number"].item()
 
-        return call
+        def call_in_place() -> float:
+            return prepared()["number"].item()
+
+        return call_in_place if self.setting.in_place else call
 
 
 class Async(Infer, AsyncPeer):
     """`await model.infer` in an asyncio loop."""
 
     async def connect_async(self) -> None:
-        self.client_async = await connect_async(
-            socket_of(self.setting.folder), timeout=CONNECT_S, wait_mode=self.wait_mode
-        )
-        self.model = self.client_async.model(MODEL, **sizes(self.setting.nbytes))
+        self.connection = await connect_async(socket_of(self.setting.folder), timeout=CONNECT_S)
+        self.model = self.connection.model(MODEL, wait_mode=self.wait_mode, **self.arena())
 
     def caller(self, payload: Bytes) -> Callable[[], Awaitable[float]]:
         infer = self.model.infer
         inputs = {"x": payload.view("float64")}
 
         async def call() -> float:
-            with await infer(inputs) as outputs:
-                return outputs["number"].item()
+            return (await infer(inputs))["number"].item()
 
         return call
 
     async def close_async(self) -> None:
-        await self.client_async.close()
+        await self.connection.close()
