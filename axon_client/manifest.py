@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from axon_client import safe_yaml
 from mlos_core.errors import InvalidInput
 
 FILE_NAME = "manifest.yaml"
@@ -24,6 +25,12 @@ Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Namespace = Annotated[str, msgspec.Meta(pattern=rf"^{_SEGMENT}\Z")]
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{_SEGMENT}(/{_SEGMENT}){{0,7}}\Z")]
 Version = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,127}\Z")]
+_FORMS = {
+    "name": "letters, digits, '.', '_', '-', and '/' between parts",
+    "namespace": "letters, digits, '.', '_', '-'",
+    "version": "letters, digits, '.', '_', '+', '!', '-'",
+    "sha256": "64 lower-case hex digits",
+}
 Size = Annotated[int, msgspec.Meta(ge=0)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
@@ -274,12 +281,11 @@ def decode(data: bytes, *, source: str = "manifest") -> Manifest:
     if len(data) > MAX_BYTES:
         raise InvalidInput(f"{source} is larger than {MAX_BYTES >> 20} MiB: not a manifest")
     try:
-        manifest = msgspec.yaml.decode(data, type=Manifest)
+        manifest = msgspec.convert(safe_yaml.parse(data), Manifest)
     except msgspec.ValidationError as error:
         raise _wrong_field(source, str(error)) from error
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidInput(f"{source} is not valid YAML: {reason}") from error
+    except ValueError as error:
+        raise InvalidInput(f"{source} is not a valid manifest: {error}") from error
     _check_paths(manifest.spec.format, source)
     return manifest
 
@@ -287,7 +293,12 @@ def decode(data: bytes, *, source: str = "manifest") -> Manifest:
 def _wrong_field(source: str, reason: str) -> InvalidInput:
     what, _, where = reason.partition(" - at `$.")
     field = where.rstrip("`")
-    hint = "put the value in quotes" if what.startswith("Expected `str`, got `float`") else ""
+    last = field.rpartition(".")[2]
+    hint = ""
+    if "matching regex" in what:
+        what, hint = "this value is not allowed", _FORMS.get(last, "")
+    elif what.startswith("Expected `str`, got `float`"):
+        hint = "put the value in quotes"
     return InvalidInput(f"{source}: {field}: {what}" if field else f"{source}: {what}", hint=hint)
 
 

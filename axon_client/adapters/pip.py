@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from axon_client.errors import IntegrityError
 from mlos_core.errors import DeadlineExceeded, MlosError, NotFound, ProtocolError, Unavailable
 
 RESOLVE_TIMEOUT_S = 300.0
@@ -183,6 +184,11 @@ def explain(errors: str) -> MlosError:
     reason = lines[-1] if lines else (errors.strip().splitlines() or ["pip failed"])[-1]
     if reason.startswith("No source archive found"):
         return NotFound(reason)
+    if "DO NOT MATCH THE HASHES" in errors:
+        return IntegrityError(
+            "the archive does not have the digest that the index states",
+            hint="do not use it; try again, and tell the index's owner if it stays",
+        )
     versions = _VERSIONS.search(errors)
     if _UNREACHABLE.search(errors):
         return Unavailable(f"the package index cannot be reached: {reason}", hint="try again later")

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Handing an installed model to the daemon."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from axon_client.models import InstalledModel
+from mlos_core.errors import Unavailable
+
+PLUGINS = {"onnx": "onnx"}
+"""Plugin by format. For any other the daemon chooses among its plugins by suffix."""
+
+
+class Daemon(Protocol):
+    """The part of the client that is used here."""
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        """Call a method of the control plane."""
+        ...
+
+
+Connect = Callable[[], AbstractContextManager[Daemon]]
+
+
+def connect_to(socket: str | None) -> AbstractContextManager[Daemon]:
+    """A connection to the daemon at `socket`, or at the default one.
+
+    Raises:
+        Unavailable: no daemon runs there, or the client is not installed.
+    """
+    try:
+        # Late: every other command works without the client's native extension.
+        client = importlib.import_module("mlos_core.client")
+    except ImportError as error:
+        raise Unavailable(
+            f"the MLOS Core client does not import: {error}", hint="pip install mlos-core"
+        ) from error
+    connection: AbstractContextManager[Daemon] = client.connect(socket)
+    return connection
+
+
+def register(
+    model: InstalledModel,
+    connect: Connect,
+    *,
+    name: str = "",
+    file: str | None = None,
+    instances: int = 1,
+    replace: bool = False,
+    device: str = "",
+) -> dict[str, Any]:
+    """Register one of a package's models with the daemon.
+
+    Args:
+        name: what clients will call it; the package's name if empty.
+        file: which of the package's models; the main one if None.
+        device: `cpu` or `cuda:N`; the daemon's default if empty.
+
+    Returns:
+        What the daemon says of the model.
+    """
+    chosen = model.choose(file)
+    optional = {"device": device} if device else {}
+    with connect() as daemon:
+        answer: dict[str, Any] = daemon.call(
+            "register",
+            name=name or model.spec.name,
+            path=str(model.path / chosen.path),
+            plugin=PLUGINS.get(chosen.format, ""),
+            version=model.spec.version,
+            manifest=model.manifest_for(file),
+            instances=instances,
+            replace=replace,
+            **optional,
+        )
+    return answer
