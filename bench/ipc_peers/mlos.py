@@ -29,6 +29,10 @@ CALL_S = 10.0
 STOP_S = 8.0
 
 
+class DaemonEnded(Exception):
+    """With what the daemon said."""
+
+
 def environment(folder: Path, **settings: str) -> dict[str, str]:
     """A daemon of this pair alone, at its defaults but for `settings`."""
     inherited = {
@@ -43,9 +47,11 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
 @contextlib.contextmanager
 def daemon(folder: Path, **settings: str) -> Iterator[None]:
     """A running daemon that has the model, and its end."""
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "mlos_core.cli.mlosd"], env=environment(folder, **settings)
-    )
+    command = [sys.executable, "-P", "-c", "from mlos_core.cli.mlosd import main; main()"]
+    with (folder / "mlosd.log").open("wb") as log:
+        child = subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment(folder, **settings)
+        )
     try:
         register(child, folder)
         yield
@@ -73,7 +79,9 @@ def register(child: subprocess.Popen[bytes], folder: Path) -> None:
                 client.call("register", name=MODEL, path=str(path))
                 return
         except MlosError as err:
-            if not err.retryable or child.poll() is not None or time.monotonic() > end:
+            if child.poll() is not None:
+                raise DaemonEnded((folder / "mlosd.log").read_text()) from None
+            if not err.retryable or time.monotonic() > end:
                 raise
             time.sleep(0.02)
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable
 from multiprocessing.connection import Client, Listener
@@ -29,9 +30,10 @@ class Pipe(Peer):
         receive, send = connection.recv_bytes_into, connection.send_bytes
         read, write = struct.Struct("d").unpack_from, struct.Struct("d").pack
         buffer = bytearray(self.setting.nbytes)
-        while True:
-            receive(buffer)
-            send(write(*read(buffer)))
+        with contextlib.suppress(EOFError):  # the client is done
+            while True:
+                receive(buffer)
+                send(write(*read(buffer)))
 
     def connect(self) -> None:
         self.connection = Client(self.address, "AF_UNIX")

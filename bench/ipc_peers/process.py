@@ -60,6 +60,7 @@ def serve(job: Job) -> None:
     try:
         peer = peer_of(job)
         peer.serve(ready)
+        signal.pause()  # it saw the client leave before it was ended
     except Stop:
         pass
     finally:
