@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""The asyncio client. The event loop is the only waiter: completions come through an eventfd.
+
+The control plane (attach, calls to the service) is rare and runs in a worker thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final, Self
+
+import msgspec
+import numpy as np
+
+from mlos_core import config
+from mlos_core.client.call import Call, Memory, obtain, raise_error
+from mlos_core.client.link import Link
+from mlos_core.client.model import DEFAULT_ARENA, DEFAULT_SLOTS, DEFAULT_TIMEOUT, Settings
+from mlos_core.client.result import Result
+from mlos_core.client.session import Session
+from mlos_core.errors import Closed, InvalidInput, Overloaded
+from mlos_core.ipc import header as wire
+from mlos_core.ipc.native import AGAIN, CLOSED, TIMEOUT, ffi, lib
+from mlos_core.types import Array, Signature
+
+_EVENT_ROOM: Final = 1 << 20
+_LOOK_AROUND_S: Final = 1.0
+_decode_event: Final = msgspec.msgpack.Decoder().decode
+
+
+async def connect_async(
+    socket: str | os.PathLike[str] | None = None, timeout: float = 10.0
+) -> AsyncClient:
+    """Connect to the daemon from a coroutine; see `mlos_core.client.connect`."""
+    path = os.fspath(socket) if socket else str(config.default_socket())
+    client = AsyncClient(path, timeout)
+    await client.open()
+    return client
+
+
+class AsyncClient:
+    """A connection to the daemon, for one event loop."""
+
+    def __init__(self, path: str, timeout: float = 10.0) -> None:
+        self._path = path
+        self._timeout = timeout
+        self._session: Session | None = None
+        self._models: list[AsyncModel] = []
+
+    async def open(self) -> None:
+        """Connect. Called by `connect_async`."""
+        self._session = await asyncio.to_thread(Session, self._path, self._timeout)
+
+    def session(self) -> Session:
+        """The control connection."""
+        if self._session is None:
+            raise Closed("the client is not connected")
+        return self._session
+
+    async def model(
+        self,
+        name: str,
+        *,
+        slots: int = DEFAULT_SLOTS,
+        request_bytes: int = DEFAULT_ARENA,
+        reply_bytes: int = DEFAULT_ARENA,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> AsyncModel:
+        """Attach to a model; the arguments are those of `Client.model`."""
+        settings = Settings(slots, request_bytes, reply_bytes, "adaptive", 0, timeout)
+        model = AsyncModel(self, name, settings)
+        await model.attach()
+        self._models.append(model)
+        return model
+
+    async def call(self, method: str, *, timeout: float | None = 120.0, **params: Any) -> Any:
+        """Call a method of the daemon's service."""
+        return await asyncio.to_thread(self.session().call, method, params, timeout)
+
+    async def close(self) -> None:
+        """Give up every channel and the connection."""
+        for model in self._models:
+            await model.close()
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class AsyncModel:
+    """A handle on one model, for one event loop; made by `AsyncClient.model`."""
+
+    def __init__(self, client: AsyncClient, name: str, settings: Settings) -> None:
+        self.name = name
+        self._client = client
+        self._settings = settings
+        self._link: Link | None = None
+        self._closed = False
+        self._attaching = asyncio.Lock()
+        self._waiters: dict[Link, dict[int, asyncio.Future[None]]] = {}
+        self._queue: collections.deque[asyncio.Future[None]] = collections.deque()
+        self._bits = ffi.new("uint64_t[16]")
+        self._look: asyncio.TimerHandle | None = None
+
+    # --- the channel -------------------------------------------------------------------------
+
+    @property
+    def signature(self) -> Signature:
+        """Names, dtypes and shapes of inputs and outputs."""
+        return self._live().signature
+
+    @property
+    def version(self) -> str:
+        """The version that answers."""
+        return self._live().version
+
+    def _live(self) -> Link:
+        if self._link is None:
+            raise Closed(f"the handle on {self.name!r} is not attached")
+        return self._link
+
+    async def attach(self, request_bytes: int = 0) -> Link:
+        """The channel, attached anew where it was closed or is too small."""
+        async with self._attaching:
+            old = self._link
+            if old is not None and not old.closed:
+                if old.mapping.request_bytes >= request_bytes:
+                    return old
+                self._link = None  # its requests go on; it closes with the client
+            if self._closed:
+                raise Closed(f"the handle on {self.name!r} was closed")
+            link = self._link = await asyncio.to_thread(self._open, request_bytes)
+            self._waiters[link] = {}
+            loop = asyncio.get_running_loop()
+            loop.add_reader(link.event_fd, self._on_event, link)
+            link.on_close = lambda: self._on_close(loop, link)
+            return link
+
+    def _open(self, request_bytes: int) -> Link:
+        session, s = self._client.session(), self._settings
+        attached, fds = session.attach(
+            self.name,
+            s.slots,
+            max(s.request_bytes, request_bytes),
+            s.reply_bytes,
+            min(s.timeout, DEFAULT_TIMEOUT),
+        )
+        return Link(session, attached, fds)
+
+    def _on_close(self, loop: asyncio.AbstractEventLoop, link: Link) -> None:
+        loop.remove_reader(link.event_fd)
+        for waiter in self._waiters.pop(link, {}).values():
+            _wake(waiter)
+
+    def _on_event(self, link: Link) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(link.event_fd)
+        waiters = self._waiters.get(link, {})
+        if link.mapping.reason() is not None:
+            for waiter in waiters.values():
+                _wake(waiter)
+            return
+        if lib.mlos_take_done(link.pointer, self._bits):
+            for word in range(16):
+                bits = self._bits[word]
+                while bits:
+                    low = bits & -bits
+                    bits ^= low
+                    woken = waiters.get(word * 64 + low.bit_length() - 1)
+                    if woken is not None:
+                        _wake(woken)
+
+    async def _news(self, call: Call, end: float) -> None:
+        """Wait until the call's slot has news, or the channel is closed, or `end` passed."""
+        loop = asyncio.get_running_loop()
+        waiters = self._waiters.get(call.link)
+        if waiters is None:
+            raise call.problem(CLOSED)
+        waiter: asyncio.Future[None] = loop.create_future()
+        waiters[call.slot] = waiter
+        timer = loop.call_later(max(0.0, end - time.monotonic()), _wake, waiter)
+        self._arm(call.link)
+        try:
+            if lib.mlos_poll(call.link.pointer, call.slot) == AGAIN:
+                await waiter
+        finally:
+            timer.cancel()
+            if waiters.get(call.slot) is waiter:
+                del waiters[call.slot]
+
+    def _arm(self, link: Link) -> None:
+        lib.mlos_arm(link.pointer, 1)
+        if self._look is None:
+            loop = asyncio.get_running_loop()
+            self._look = loop.call_later(_LOOK_AROUND_S, self._look_around)
+
+    def _look_around(self) -> None:
+        """While something waits: has the daemon gone, or closed the channel?"""
+        self._look = None
+        for link, waiters in list(self._waiters.items()):
+            if link.closed:
+                continue
+            if not waiters:
+                lib.mlos_arm(link.pointer, 0)
+                continue
+            if link.mapping.reason() is not None:
+                self._on_event(link)
+            elif link.session is not None and not link.session.alive():
+                asyncio.get_running_loop().run_in_executor(None, link.look_around)
+            self._arm(link)
+
+    # --- requests ----------------------------------------------------------------------------
+
+    async def infer(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] = (),
+        wait: bool = False,
+    ) -> Result:
+        """Send `inputs`, await the answer; the arguments are those of `Model.infer`.
+
+        Cancelling the coroutine cancels the request.
+        """
+        seconds = self._settings.timeout if timeout is None else timeout
+        end = time.monotonic() + seconds
+        call = await self._obtain(inputs, wire.INFER, outputs, parameters, end if wait else 0.0)
+        call.submit(seconds)
+        rc = await self._answer(call, end)
+        try:
+            return call.result(rc)
+        finally:
+            self._let_in()
+
+    def submit(self, inputs: Mapping[str, Any], **options: Any) -> asyncio.Task[Result]:
+        """`infer` as a task."""
+        return asyncio.ensure_future(self.infer(inputs, **options))
+
+    async def _obtain(
+        self,
+        inputs: Mapping[str, Any],
+        kind: int,
+        outputs: Sequence[str],
+        parameters: Mapping[str, Any] | None,
+        end: float,
+    ) -> Call:
+        size = 0
+        while True:
+            link = self._link
+            if link is None or link.closed or size:
+                link = await self.attach(size)
+            try:
+                return obtain(link, inputs, kind, outputs, parameters)
+            except Overloaded:
+                if time.monotonic() >= end:
+                    raise
+                await self._turn(end)
+            except Closed:
+                if self._closed or not link.closed:
+                    raise
+            except InvalidInput as err:
+                if err.code != "payload_too_large" or size:
+                    raise
+                arrays = [np.asarray(v) for v in inputs.values()]
+                size = 1 << (2 * sum(a.nbytes + 4096 for a in arrays) - 1).bit_length()
+
+    async def _turn(self, end: float) -> None:
+        """Wait for a slot that another request gives back."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(min(0.05, max(0.0, end - time.monotonic())), _wake, waiter)
+        self._queue.append(waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+
+    def _let_in(self) -> None:
+        while self._queue:
+            waiter = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    async def _answer(self, call: Call, end: float) -> int:
+        try:
+            while (rc := call.poll()) == AGAIN:
+                if time.monotonic() >= end:
+                    call.link.abandon(call)
+                    raise call.problem(TIMEOUT)
+                await self._news(call, end)
+        except asyncio.CancelledError:
+            call.link.abandon(call)
+            raise
+        return rc
+
+    async def stream(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[Any]:
+        """Send `inputs` to a model that answers with a stream; yields its events."""
+        seconds = self._settings.timeout if timeout is None else timeout
+        end = time.monotonic() + seconds
+        call = await self._obtain(inputs, wire.STREAM, (), parameters, 0.0)
+        call.submit(seconds)
+        room = ffi.new("char[]", _EVENT_ROOM)
+        finished = False
+        try:
+            while True:
+                rc = lib.mlos_next_event(call.link.pointer, call.slot, room, _EVENT_ROOM, 0)
+                if rc > 0:
+                    yield _decode_event(ffi.buffer(room, rc)[:])
+                elif rc == 0:
+                    finished = True
+                    break
+                elif rc != AGAIN:
+                    raise call.problem(rc)
+                elif time.monotonic() >= end:
+                    raise call.problem(TIMEOUT)
+                else:
+                    await self._stream_news(call, end)
+        finally:
+            if not finished:
+                call.link.abandon(call)
+        call.result(0)
+
+    async def _stream_news(self, call: Call, end: float) -> None:
+        """Like `_news`; but an event may have come between the last look and the arming."""
+        loop = asyncio.get_running_loop()
+        waiters = self._waiters.get(call.link)
+        if waiters is None:
+            raise call.problem(CLOSED)
+        waiter: asyncio.Future[None] = loop.create_future()
+        waiters[call.slot] = waiter
+        timer = loop.call_later(max(0.0, end - time.monotonic()), _wake, waiter)
+        self._arm(call.link)
+        self._on_event(call.link)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            if waiters.get(call.slot) is waiter:
+                del waiters[call.slot]
+
+    def alloc(self, shape: int | Sequence[int], dtype: Any = "float32") -> Array:
+        """An uninitialised array in the request arena; see `Model.alloc`."""
+        dims = (shape,) if isinstance(shape, int) else tuple(int(d) for d in shape)
+        return np.asarray(Memory(self._live(), np.dtype(dtype), dims))
+
+    async def ping(self, timeout: float = 5.0) -> float:
+        """Seconds of one round trip to a worker that runs nothing."""
+        start = time.perf_counter()
+        call = Call(await self.attach(), ("ping",), {}, wire.PING)
+        call.reusable = False
+        call.submit(timeout)
+        await self._answer(call, time.monotonic() + timeout)
+        raise_error(call.decode())
+        call.free()
+        return time.perf_counter() - start
+
+    def usage(self) -> dict[str, int]:
+        """Slots and memory of the channel, and bytes copied on this side."""
+        return self._live().usage()
+
+    async def close(self) -> None:
+        """Give the channel up. Arrays already received stay readable."""
+        self._closed = True
+        if self._look is not None:
+            self._look.cancel()
+        for link in list(self._waiters):
+            link.close()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

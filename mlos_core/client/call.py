@@ -1,0 +1,531 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""A call: one slot, the places of its input tensors, and its header.
+
+A call is built once for a form (names, dtypes, shapes, parameters) and used again for every
+request of that form: then only the data are written, and the reply is decoded only when
+its header differs from the last one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from mlos_core.client.link import Link
+from mlos_core.client.result import Result
+from mlos_core.errors import ChannelBroken, Closed, InvalidInput, MlosError, from_wire
+from mlos_core.ipc import header as wire
+from mlos_core.ipc.channel import HEADER_BYTES, SMALL_BYTES
+from mlos_core.ipc.native import (
+    AGAIN,
+    BUSY,
+    CLOSED,
+    FORKED,
+    SAME,
+    TICK,
+    TIMEOUT,
+    failure,
+    ffi,
+    lib,
+    nanoseconds,
+)
+from mlos_core.types import (
+    BYTES,
+    DTYPES,
+    Array,
+    Signature,
+    check_inputs,
+    dtype_name,
+    encode_bytes,
+)
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+Form = tuple[Any, ...]
+
+
+class Memory:
+    """A piece of the request arena, given back when the last array on it dies."""
+
+    __slots__ = ("__array_interface__", "__weakref__", "link", "offset")
+
+    def __init__(self, link: Link, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        self.link = link
+        self.offset = link.allocate(size)
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": dtype.str,
+            "shape": shape,
+            "data": (link.address + self.offset, False),
+        }
+
+    def __del__(self) -> None:
+        if hasattr(self, "offset"):
+            self.link.free(self.offset)
+
+
+class Lease:
+    """An answer whose views are alive. When the last of them dies the call may rest."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Call) -> None:
+        self.call: Call | None = call
+        call.link.held += 1
+
+    def release(self) -> None:
+        """End the lease."""
+        call, self.call = self.call, None
+        if call is not None:
+            call.link.held -= 1
+            call.rest()
+
+    __del__ = release
+
+
+class _Window:
+    """Where one leased tensor lies; the base of its array."""
+
+    __slots__ = ("__array_interface__", "lease", "mapping")
+
+    def __init__(self, lease: Lease, ref: wire.TensorRef, link: Link) -> None:
+        self.lease = lease
+        self.mapping = link.mapping
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": DTYPES[ref.dtype].str,
+            "shape": ref.shape,
+            "data": (link.address + ref.offset, True),
+        }
+
+
+class Place(NamedTuple):
+    """Where an input goes: `target` to copy into, or `None` for one that lies there already."""
+
+    name: str
+    target: Array | None
+
+
+def to_array(value: Any, name: str, signature: Signature) -> Array:
+    """Whatever the caller passed, as an array: DLPack, buffers, lists by the signature's dtype."""
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        if hasattr(value, "__dlpack__") and not isinstance(value, np.generic):
+            return np.from_dlpack(value)
+        if isinstance(value, bytes | str):
+            return np.array(value, dtype=object)
+        if isinstance(value, memoryview | bytearray):
+            return np.asarray(value)
+        dtype = next((s.dtype for s in signature.inputs if s.name == name), None)
+        array = np.asarray(value)
+        if dtype == BYTES:
+            return np.array(value, dtype=object)
+        return array if dtype is None else lossless(array, dtype)
+    except (TypeError, ValueError, BufferError) as err:
+        raise InvalidInput(f"input {name!r} is no tensor: {err}") from err
+
+
+def lossless(array: Array, dtype: str) -> Array:
+    """`array` as `dtype` where no value changes by it (float rounding excepted), else as it is."""
+    want = DTYPES.get(dtype)
+    if want is None or array.dtype == want or array.dtype.kind not in "biuf":
+        return array
+    if want.kind == "f" and array.dtype.kind in "iuf":
+        return array.astype(want)
+    cast = array.astype(want)
+    return cast if np.array_equal(cast, array) and array.dtype.kind != "b" else array
+
+
+def offset_in(link: Link, array: Array) -> int:
+    """Offset of an array that lies in this link's request arena, else -1."""
+    base: Any = array.base
+    for _ in range(4):
+        if type(base) is Memory:
+            break
+        if type(base) is not np.ndarray:
+            return -1
+        base = base.base
+    else:
+        return -1
+    if base.link is not link or not array.flags.c_contiguous:
+        return -1
+    return int(array.__array_interface__["data"][0]) - link.address
+
+
+class Call:
+    """One slot with its inputs' places and its header; see the module.
+
+    Args:
+        link: the channel.
+        form: the key under which calls of this form rest.
+        inputs: arrays, by name. Their data are not copied here.
+        kind: `header.INFER`, `header.STREAM` or `header.PING`.
+        outputs: wanted outputs; empty means all.
+        parameters: sent along.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        form: Form,
+        inputs: Mapping[str, Array],
+        kind: int = wire.INFER,
+        outputs: Sequence[str] = (),
+        parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.link = link
+        self.form = form
+        self.reusable = True
+        self._memory: list[int] = []
+        self.hold: object = None
+        self._known = ffi.NULL
+        self._known_len = 0
+        self._refs: tuple[wire.TensorRef, ...] = ()
+        self._small = False
+        self._small_bytes = 0
+        self._views: tuple[tuple[str, Array], ...] = ()
+        self._family = link.family(form)
+        self.slot = link.slot()
+        self._family.members += 1
+        try:
+            self._small_left = SMALL_BYTES
+            refs, places = [], []
+            for name, array in inputs.items():
+                ref, place = self._place(name, array)
+                refs.append(ref)
+                places.append(place)
+            self.places = tuple(places)
+            head = wire.RequestHeader(kind, tuple(refs), tuple(outputs), dict(parameters or {}))
+            self._write_header(head)
+        except BaseException:
+            self.free()
+            raise
+
+    def _place(self, name: str, array: Array) -> tuple[wire.TensorRef, Place]:
+        dtype = dtype_name(array)
+        if dtype == BYTES:
+            raw = encode_bytes(array)
+            offset = self._room(len(raw))
+            self.link.mapping.segment[offset : offset + len(raw)] = raw
+            self.link.copied_bytes += len(raw)
+            self.reusable = False
+            return wire.TensorRef(name, dtype, array.shape, offset, len(raw)), Place(name, None)
+        offset = offset_in(self.link, array)
+        target = None
+        if offset < 0:
+            offset = self._room(array.nbytes)
+            part = self.link.mapping.segment[offset : offset + array.nbytes]
+            target = np.ndarray(array.shape, DTYPES[dtype], part)
+        return wire.TensorRef(name, dtype, array.shape, offset, array.nbytes), Place(name, target)
+
+    def _room(self, size: int) -> int:
+        rounded = max(64, (size + 63) & ~63)
+        if rounded <= self._small_left:
+            offset = lib.mlos_slot_small_off(self.link.pointer, self.slot)
+            offset += SMALL_BYTES - self._small_left
+            self._small_left -= rounded
+            return int(offset)
+        offset = self.link.allocate(size)
+        self._memory.append(offset)
+        return int(offset)
+
+    def _write_header(self, head: wire.RequestHeader) -> None:
+        try:
+            raw = wire.encode(head)
+        except (TypeError, ValueError, OverflowError) as err:
+            raise InvalidInput(f"a parameter cannot be sent: {err}") from err
+        if len(raw) <= HEADER_BYTES:
+            self.header_off = lib.mlos_slot_request_off(self.link.pointer, self.slot)
+        else:
+            self.header_off = self.link.allocate(len(raw))
+            self._memory.append(self.header_off)
+        self.header_len = len(raw)
+        self.link.mapping.segment[self.header_off : self.header_off + len(raw)] = raw
+
+    # --- data --------------------------------------------------------------------------------
+
+    def write(self, inputs: Mapping[str, Array]) -> None:
+        """Copy the data of `inputs`, which have this call's form, into place."""
+        for name, target in self.places:
+            if target is not None:
+                target[...] = inputs[name]
+                self.link.copied_bytes += target.nbytes
+
+    # --- sending and waiting -----------------------------------------------------------------
+
+    def run(self, timeout: float, timeout_ns: int) -> int:
+        """Submit and wait: the length of the reply, with `SAME` when it is as the last one."""
+        link = self.link
+        rc: int = lib.mlos_call(
+            link.pointer,
+            link.bell,
+            self.slot,
+            self.header_off,
+            self.header_len,
+            timeout_ns,
+            self._known,
+            self._known_len,
+        )
+        return rc if rc > 0 else self.settle(rc, timeout)
+
+    def settle(self, rc: int, timeout: float | None, *, keep: bool = False) -> int:
+        """Wait on after a first look. When that fails the request is cancelled, and the call
+        given up unless its owner wants to `keep` it."""
+        link = self.link
+        end = None if timeout is None else time.monotonic() + timeout
+        try:
+            while rc == TICK:
+                link.look_around()
+                left = None if end is None else max(0.0, end - time.monotonic())
+                rc = lib.mlos_wait(link.pointer, self.slot, nanoseconds(left))
+        except BaseException:  # a signal handler raised
+            self._give_up(keep=keep)
+            raise
+        if rc >= 0:
+            return rc
+        if rc != BUSY:
+            self._give_up(keep=keep)
+        raise self.problem(rc)
+
+    def _give_up(self, *, keep: bool) -> None:
+        if keep:
+            lib.mlos_cancel(self.link.pointer, self.slot)
+        else:
+            self.link.abandon(self)
+
+    def problem(self, rc: int) -> MlosError:
+        """The exception for a failed wait."""
+        if rc == CLOSED:
+            return self.link.shut()
+        if rc == FORKED and not self.link.inherited:
+            return self.link.why_closed or Closed("the client was closed")
+        error = failure(rc)
+        if rc == TIMEOUT:
+            error.hint = "the request was cancelled; allow more time, or look at the model's queue"
+        return error
+
+    def submit(self, timeout: float | None) -> None:
+        """Submit without waiting."""
+        link = self.link
+        rc = lib.mlos_submit(
+            link.pointer,
+            link.bell,
+            self.slot,
+            self.header_off,
+            self.header_len,
+            nanoseconds(timeout),
+        )
+        if rc < 0:
+            error = self.problem(rc)
+            self.free()
+            raise error
+
+    def poll(self) -> int:
+        """The reply's length, or `AGAIN`; raises when the channel was closed."""
+        rc: int = lib.mlos_poll(self.link.pointer, self.slot)
+        if rc < 0 and rc != AGAIN:
+            self.link.abandon(self)
+            raise self.problem(rc)
+        return rc
+
+    # --- the answer --------------------------------------------------------------------------
+
+    def decode(self) -> wire.ReplyHeader:
+        """The reply header. An error in it is raised by the caller."""
+        length = ffi.new("uint32_t *")
+        where = lib.mlos_reply(self.link.pointer, self.slot, length)
+        if where == ffi.NULL:
+            raise ChannelBroken("the reply header lies outside the segment")
+        raw = ffi.buffer(where, length[0])[:]
+        head = wire.decode_reply(raw)
+        if not head.code and not head.parameters:
+            self._keep(raw, head)
+        return head
+
+    def _keep(self, raw: bytes, head: wire.ReplyHeader) -> None:
+        """Remember this reply; the next one of the same bytes needs no decoding."""
+        segment = self.link.mapping.segment
+        for ref in head.outputs:
+            wire.view(segment, ref)  # judges the descriptor
+        self._known = ffi.new("char[]", raw)
+        self._known_len = len(raw)
+        self._refs = head.outputs
+        small = all(r.dtype != BYTES and r.nbytes <= SMALL_BYTES for r in head.outputs)
+        self._small = small
+        self._small_bytes = sum(ref.nbytes for ref in head.outputs)
+        self._views = tuple((r.name, wire.view(segment, r)) for r in head.outputs) if small else ()
+
+    def result(self, rc: int) -> Result:
+        """The answer as the caller gets it; the call rests now or when its views die."""
+        if rc & SAME and self._small:
+            outputs = {name: view.copy() for name, view in self._views}
+            self.link.copied_bytes += self._small_bytes
+            self.rest()
+            return Result(outputs)
+        return self._fresh(rc)
+
+    def _fresh(self, rc: int) -> Result:
+        parameters: dict[str, Any] = {}
+        refs = self._refs
+        try:
+            if not rc & SAME:
+                head = self.decode()
+                raise_error(head)
+                refs, parameters = head.outputs, head.parameters
+            if self._should_copy(refs):
+                return self._copied(refs, parameters)
+            return self._leased(refs, parameters)
+        except BaseException:
+            self.rest()
+            raise
+
+    def _should_copy(self, refs: tuple[wire.TensorRef, ...]) -> bool:
+        if all(ref.nbytes <= SMALL_BYTES or ref.dtype == BYTES for ref in refs):
+            return True
+        return 2 * self.link.held >= self.link.mapping.slots
+
+    def _copied(self, refs: tuple[wire.TensorRef, ...], parameters: dict[str, Any]) -> Result:
+        segment = self.link.mapping.segment
+        outputs = {ref.name: wire.view(segment, ref).copy() for ref in refs}
+        self.link.copied_bytes += sum(ref.nbytes for ref in refs)
+        self.rest()
+        return Result.of(outputs, parameters)
+
+    def _leased(self, refs: tuple[wire.TensorRef, ...], parameters: dict[str, Any]) -> Result:
+        link = self.link
+        for ref in refs:
+            wire.view(link.mapping.segment, ref)
+        lease = Lease(self)
+        outputs = {
+            ref.name: wire.view(link.mapping.segment, ref)
+            if ref.dtype == BYTES
+            else np.asarray(_Window(lease, ref, link))
+            for ref in refs
+        }
+        return Result.of(outputs, parameters, lease.release)
+
+    def views(self, rc: int) -> Result:
+        """The answer as views that hold until the next run; for prepared calls."""
+        refs, parameters = self._refs, {}
+        if not rc & SAME:
+            head = self.decode()
+            raise_error(head)
+            refs, parameters = head.outputs, head.parameters
+        segment = self.link.mapping.segment
+        return Result.of({ref.name: wire.view(segment, ref) for ref in refs}, parameters)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def rest(self) -> None:
+        """Done with: keep it for the next request of this form, or free it."""
+        self.hold = None
+        if self.reusable:
+            self._family.append(self)
+            if self.link.waiting:
+                self.link.announce()
+        else:
+            self.free()
+
+    def free(self) -> None:
+        """Give slot and memory back. Only once it is answered, or was never submitted."""
+        link = self.link
+        if link.closed:
+            return
+        self._family.members -= 1
+        lib.mlos_slot_release(link.pointer, self.slot)
+        for offset in self._memory:
+            link.free(offset)
+        self._memory = []
+        if link.waiting:
+            link.announce()
+
+
+def raise_error(head: wire.ReplyHeader) -> None:
+    """Raise the error a reply carries, if any."""
+    if head.code:
+        raise from_wire(head.code, head.message, head.hint)
+
+
+def form_of(
+    link: Link,
+    inputs: Mapping[str, Array],
+    kind: int,
+    outputs: Sequence[str],
+    parameters: Mapping[str, Any] | None,
+) -> Form:
+    """The key of a request's form. Inputs that lie in the arena count with their place."""
+    shapes: Form = tuple(
+        [
+            (name, a.dtype.num, a.shape)
+            if a.base is None
+            else (name, a.dtype.num, a.shape, offset_in(link, a))
+            for name, a in inputs.items()
+        ]
+    )
+    if kind == wire.INFER and not outputs and not parameters:
+        return shapes
+    try:
+        return (shapes, kind, tuple(outputs), _encode(parameters or {}))
+    except (TypeError, ValueError, OverflowError) as err:
+        raise InvalidInput(f"a parameter cannot be sent: {err}") from err
+
+
+def as_arrays(inputs: Mapping[str, Any], signature: Signature) -> Mapping[str, Array]:
+    """`inputs` with every value an array."""
+    for value in inputs.values():
+        if type(value) is not np.ndarray:
+            return {name: to_array(v, name, signature) for name, v in inputs.items()}
+    return inputs
+
+
+def resting_call(link: Link, inputs: Mapping[str, Any]) -> Call | None:
+    """The hot path of `obtain`: a rested call of plain arrays, with their data in place."""
+    try:
+        resting = link.idle[
+            tuple(
+                [
+                    (name, a.dtype.num, a.shape)
+                    if a.base is None
+                    else (name, a.dtype.num, a.shape, offset_in(link, a))
+                    for name, a in inputs.items()
+                ]
+            )
+        ]
+        call: Call = resting.pop()
+    except (AttributeError, KeyError, IndexError, TypeError):
+        return None  # no arrays, or a form that does not rest
+    for name, target in call.places:
+        if target is not None:
+            target[...] = inputs[name]
+            link.copied_bytes += target.nbytes
+    call.hold = inputs
+    return call
+
+
+def obtain(
+    link: Link,
+    inputs: Mapping[str, Any],
+    kind: int = wire.INFER,
+    outputs: Sequence[str] = (),
+    parameters: Mapping[str, Any] | None = None,
+) -> Call:
+    """A call with the data of `inputs` in place, new or rested.
+
+    Raises:
+        InvalidInput: the inputs do not fit the model.
+        Overloaded: no slot or no memory is free.
+    """
+    arrays = as_arrays(inputs, link.signature)
+    form = form_of(link, arrays, kind, outputs, parameters)
+    call: Call | None = link.wake(form)
+    if call is None:
+        check_inputs(link.signature, arrays)
+        call = Call(link, form, arrays, kind, outputs, parameters)
+    call.write(arrays)
+    call.hold = inputs  # arrays in the arena must outlive the request
+    return call
