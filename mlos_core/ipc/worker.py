@@ -341,7 +341,8 @@ class WorkerPort:
         )
         if pointer == ffi.NULL:
             raise failure(lib.MLOS_E_ARGUMENT)
-        self._pointer: Any = ffi.gc(pointer, lib.mlos_port_free)
+        # Freeing the port clears its lane: the doorbell has to outlive it.
+        self._pointer: Any = ffi.gc(pointer, lambda p, _bell=self._bell: lib.mlos_port_free(p))
         self._lock = threading.Lock()
         self._seats: dict[int, Seat] = {}
         self._requests: dict[int, Request] = {}
