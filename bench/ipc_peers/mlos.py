@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -86,6 +87,13 @@ def register(child: subprocess.Popen[bytes], folder: Path) -> None:
             time.sleep(0.02)
 
 
+def stay(ready: Callable[[], None]) -> None:
+    """The daemon serves; its parent waits for the end."""
+    ready()
+    while True:
+        signal.pause()
+
+
 class Infer(Peer):
     """`model.infer` with a NumPy array in and the NumPy result out."""
 
@@ -94,9 +102,7 @@ class Infer(Peer):
     def serve(self, ready: Callable[[], None]) -> None:
         settings = {"MLOS_WAIT_MODE": self.wait_mode, "MLOS_HTTP": "false"}
         with daemon(self.setting.folder, **settings):
-            ready()
-            while True:
-                time.sleep(60)
+            stay(ready)
 
     def connect(self) -> None:
         self.client = connect(socket_of(self.setting.folder), timeout=CONNECT_S)
@@ -159,11 +165,11 @@ class Prepared(Infer):
 
 
 class Async(Infer, AsyncPeer):
-    """`await model.infer` in an asyncio loop."""
+    """`await model.infer` in an asyncio loop, which sleeps until the answer is there."""
 
     async def connect_async(self) -> None:
         self.connection = await connect_async(socket_of(self.setting.folder), timeout=CONNECT_S)
-        self.model = self.connection.model(MODEL, wait_mode=self.wait_mode, **self.arena())
+        self.model = await self.connection.model(MODEL, **self.arena())
 
     def caller(self, payload: Bytes) -> Callable[[], Awaitable[float]]:
         infer = self.model.infer
