@@ -1,27 +1,26 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""HTTP over a Unix socket: a keep-alive connection that posts raw bytes.
+"""The daemon's own HTTP front on a Unix socket: a keep-alive connection and `.npy` bodies.
 
-The server is Starlette on uvicorn with uvloop and httptools, the client is the standard
-library's, as most Python HTTP clients in use are built on it.
+The client is the standard library's, on which most Python HTTP clients in use are built.
+The header of the `.npy` body is made once, and of the answer only the number is read.
 """
 
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+import numpy as np
 
+from ipc_peers.mlos import MODEL, daemon, stay
 from ipc_peers.peer import CONNECT_S, Bytes, Peer
 
-read, write = struct.Struct("d").unpack_from, struct.Struct("d").pack
+PATH = f"/api/v1/models/{MODEL}/infer"
+NPY = "application/x-npy"
+read = struct.Struct("d").unpack
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -37,34 +36,26 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
-async def infer(request: Request) -> Response:
-    return Response(write(*read(await request.body())), media_type="application/octet-stream")
-
-
-class Server(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self.ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready()
+def npy_header(values: int) -> bytes:
+    """What stands before the data in a `.npy` file of so many float64."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "<f8", "fortran_order": False, "shape": (values,)}
+    )
+    return file.getvalue()
 
 
 class Http(Peer):
-    """One route, no middleware, no access log."""
+    """One POST per call."""
 
     @property
     def path(self) -> str:
         return str(self.setting.folder / "http")
 
     def serve(self, ready: Callable[[], None]) -> None:
-        app = Starlette(routes=[Route("/infer", infer, methods=["POST"])])
-        options: dict[str, Any] = {"log_level": "error", "access_log": False, "lifespan": "off"}
-        config = uvicorn.Config(app, uds=self.path, http="httptools", **options)
-        Server(config, ready).run()  # ends on SIGTERM, which it then raises again
+        settings = {"MLOS_HTTP": "true", "MLOS_HTTP_PORT": "0", "MLOS_HTTP_SOCKET": self.path}
+        with daemon(self.setting.folder, **settings):
+            stay(ready)
 
     def connect(self) -> None:
         self.connection = UnixConnection(self.path)
@@ -72,11 +63,12 @@ class Http(Peer):
 
     def caller(self, payload: Bytes) -> Callable[[], float]:
         request, response = self.connection.request, self.connection.getresponse
-        headers = {"content-type": "application/octet-stream"}
+        headers = {"Content-Type": NPY, "Accept": NPY}
+        parts = (npy_header(payload.nbytes // 8), memoryview(payload))
 
         def call() -> float:
-            request("POST", "/infer", payload.tobytes(), headers)
-            return read(response().read())[0]
+            request("POST", PATH, b"".join(parts), headers)
+            return read(response().read()[-8:])[0]
 
         return call
 
