@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from axon_client.models import InstalledModel
 from axon_client.progress import Progress, silent
 from axon_client.spec import PackageSpec, PathSpec, parse
 from axon_client.store import Store
-from mlos_core.errors import InvalidInput, Unavailable
+from mlos_core.errors import InvalidInput, MlosError, Unavailable
 
 
 def install(
@@ -60,7 +61,7 @@ def install(
                 manifest = _renamed(manifest, rename)
             return store.commit(stage, manifest, replace=replace, progress=progress or silent)
     except OSError as error:
-        raise _no_room(error, store.home) from error
+        raise _explain(error, store.home) from error
 
 
 def _installed(store: Store, spec: PackageSpec | PathSpec | None) -> InstalledModel | None:
@@ -80,9 +81,9 @@ def _renamed(manifest: Manifest, name: PackageSpec) -> Manifest:
     return msgspec.structs.replace(manifest, metadata=metadata)
 
 
-def _no_room(error: OSError, home: Path) -> Unavailable | InvalidInput:
-    where = error.filename or home
-    if isinstance(error, (PermissionError, FileNotFoundError, IsADirectoryError)):
-        return InvalidInput(f"{where}: {error.strerror}")
-    free = shutil.disk_usage(home).free >> 20 if home.exists() else 0
-    return Unavailable(f"{where}: {error.strerror}", hint=f"{free} MiB are free in {home}")
+def _explain(error: OSError, home: Path) -> MlosError:
+    where = f"{error.filename or home}: {error.strerror}"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return InvalidInput(where, hint=f"the store is {home}; AXON_HOME chooses another")
+    free = shutil.disk_usage(home).free >> 20
+    return Unavailable(where, hint=f"{free} MiB are free in {home}; AXON_HOME chooses another")

@@ -3,12 +3,12 @@
 
     HOME/blobs/sha256/<hex>                          every distinct file once, read-only
     HOME/models/<namespace>/<name>/<version>/...     links to blobs, and manifest.yaml
-    HOME/staging/<random>/                           installations under way
+    HOME/staging/<random>/, <random>.owner           installations under way
     HOME/lock                                        held while models or blobs change
 
 Guarantees: a model's folder appears whole or not at all; a blob is deleted only under the
 lock and only when no model needs it; a killed process leaves nothing but a staging folder,
-which the next installation removes.
+which the next installation removes: the lock on the folder's `.owner` file is then free.
 
 The links are hard links. A symbolic one would lead whoever resolves it out of the model's
 folder and into `blobs/`, where its neighbours (external weights, tokenizer) are missing and
@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -95,25 +95,30 @@ class Store:
         """A fresh staging folder, gone at the end of the block."""
         with self._locked():
             self._clear_staging()
-            path = Path(tempfile.mkdtemp(dir=self._staging))
-            owner = (path / "owner").open("wb")
+            path = self._staging / secrets.token_hex(8)
+            owner = _owner_file(path).open("xb")
             try_lock(owner)
         with owner:
             try:
                 stage = Stage(path)
-                stage.files.mkdir()
+                stage.files.mkdir(parents=True)
                 stage.scratch.mkdir()
                 yield stage
             finally:
-                shutil.rmtree(path)
+                if path.exists():
+                    shutil.rmtree(path)
+                _owner_file(path).unlink(missing_ok=True)
 
     def _clear_staging(self) -> None:
-        """Remove the folders whose owners are dead."""
-        for path in self._staging.iterdir():
-            with suppress(FileNotFoundError), (path / "owner").open("rb") as owner:
+        """Remove the folders whose owners are dead: nobody holds the lock on their file."""
+        for file in self._staging.glob("*.owner"):
+            with suppress(FileNotFoundError), file.open("rb") as owner:
                 if not try_lock(owner):
                     continue
-            shutil.rmtree(path)
+                path = file.with_suffix("")
+                if path.exists():
+                    shutil.rmtree(path)
+                file.unlink()
 
     def folder(self, spec: PackageSpec) -> Path:
         """Where a package is, or would be."""
@@ -145,7 +150,7 @@ class Store:
             self._check_nesting(target)
             for file in manifest.spec.format.files:
                 self._adopt(stage.files / file.path, file.sha256)
-            self._swap_in(self._build(stage, manifest), target, stage)
+            self._swap_in(self._build(stage, manifest), target, stage.path / "old")
             self._collect()
             return InstalledModel(spec, target)
 
@@ -182,13 +187,15 @@ class Store:
         (tree / manifests.FILE_NAME).chmod(0o444)
         return tree
 
-    def _swap_in(self, tree: Path, target: Path, stage: Stage) -> None:
+    def _swap_in(self, tree: Path, target: Path, old: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            target.rename(stage.path / "old")
+            target.rename(old)
         tree.rename(target)
         _sync_folder(target.parent)
         _sync_folder(self.blobs)
+        if old.exists():
+            shutil.rmtree(old)  # now, so that its links do not keep its blobs
 
     def uninstall(self, model: InstalledModel) -> Freed:
         """Remove a model and the blobs that only it needed."""
@@ -234,6 +241,10 @@ class Store:
                 path = Path(folder, name)
                 if path.is_symlink():
                     yield path.readlink().name
+
+
+def _owner_file(stage: Path) -> Path:
+    return stage.with_suffix(".owner")
 
 
 def spec_of(manifest: Manifest) -> PackageSpec:

@@ -23,7 +23,7 @@ def test_a_spec_is_namespace_name_and_version(text, spec):
     assert parse(str(spec)) == spec
 
 
-@pytest.mark.parametrize("text", ["./dir", "../dir", "/tmp/x@1", ".", "dir/../x"[0:0] + "./a@b"])
+@pytest.mark.parametrize("text", ["./dir", "../dir", "/tmp/x@1", ".", "./a@b"])
 def test_what_starts_like_a_path_is_a_path(text):
     assert parse(text) == PathSpec(Path(text))
 
@@ -35,24 +35,9 @@ def test_a_tilde_is_the_home_folder(monkeypatch):
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "",
-        "@",
-        "a/b@",
-        "a/@1",
-        "/@",
-        "a/b@1@",
-        "a b/c",
-        "a/-x",
-        "a/b@-1",
-        "a/b/../c",
-        "a/b@1\n",
-        "-a/b",
-    ],
+    ["", "@", "a/b@", "a/@1", "a/b@1@", "a b/c", "a/-x", "a/b@-1", "a/b/../c", "a/b@1\n", "-a/b"],
 )
 def test_what_is_no_spec_is_refused_with_an_example(text):
-    if text.startswith("/"):
-        text = text[1:]
     with pytest.raises(InvalidInput) as caught:
         parse(text)
     assert "pypi/magika@1.0.3" in caught.value.hint
