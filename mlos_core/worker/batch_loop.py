@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -30,7 +30,6 @@ from mlos_core.worker.tally import Tally
 log = logging.getLogger(__name__)
 
 IDLE_S: Final = 60.0
-_NOTHING: Final[dict[str, Any]] = {}
 
 
 class BatchLoop:
@@ -64,57 +63,45 @@ class BatchLoop:
 
     def run(self) -> None:
         """Serve until `ended` says so."""
-        receive, infer, tally, clock = (
-            self._port.next,
-            self._model.infer,
-            self._tally,
-            time.monotonic_ns,
-        )
-        check, fit, select = self._check_inputs, self._check_outputs.fit, self._check_outputs.select
-        joins = self._joins
-        known: object = None
-        rows = 1
+        receive, infer, clock = self._port.next, self._model.infer, time.monotonic_ns
+        fit, select = self._check_outputs.fit, self._check_outputs.select
+        joins, tally = self._joins, self._tally
         while True:
             request = receive(IDLE_S)
             if request is None:
-                known = None
+                # No view may live on here: it would keep the memory of a channel mapped.
+                outputs = None
                 if self._ended():
                     return
                 continue
             if joins and self._gather(request):
                 continue
             try:
-                inputs = request.inputs
-                if inputs is not known:
-                    check(inputs)
-                    rows = rows_of(inputs) if joins else 1
-                    known = inputs
-                taken = request.taken_ns
-                queued = taken - request.submitted_ns
-                wanted = request.outputs
+                rows = request.checked or self._check(request)
                 started = clock()
-                outputs = infer(inputs, request.allocate)
+                outputs = infer(request.inputs, request.allocate)
                 ended = clock()
-                if wanted or not fit(outputs):
-                    outputs = select(outputs, wanted)
-                request.answer(outputs, _NOTHING, started, ended)
+                if request.outputs or not fit(outputs):
+                    outputs = select(outputs, request.outputs)
+                request.answer(outputs, None, started, ended)
             except BaseException as error:
                 self._fail(request, error)
             else:
-                tally.requests += 1
                 tally.executions += 1
                 tally.rows += rows
-                tally.queue_ns += queued
-                tally.input_ns += started - taken
-                tally.infer_ns += ended - started
-                tally.output_ns += clock() - ended
+
+    def _check(self, request: Request) -> int:
+        """Judge a header not seen before; the rows it counts for, at least 1."""
+        self._check_inputs(request.inputs)
+        self._check_outputs.check_wanted(request.outputs)
+        rows = max(1, rows_of(request.inputs)) if self._joins else 1
+        request.checked = rows
+        return rows
 
     def _fail(self, request: Request, error: BaseException) -> None:
         told = as_error(error)
         if told is not error:
             log.error("the plugin raised", exc_info=error)
-        self._tally.requests += 1
-        self._tally.failures += 1
         request.fail(told)
 
     # --- batches ----------------------------------------------------------------------
@@ -151,15 +138,13 @@ class BatchLoop:
 
     def _admit(self, request: Request) -> None:
         try:
-            self._check_inputs(request.inputs)
-            self._check_outputs.check_wanted(request.outputs)
-            rows = rows_of(request.inputs)
+            rows = request.checked or self._check(request)
             # A request whose inputs disagree on the batch dimension joins nobody.
-            key = key_of(request) if rows else id(request)
-            since = min(request.submitted_ns, request.taken_ns)
-            self._batcher.add(request, key, rows, since, request.deadline_ns)
+            key = key_of(request) if rows_of(request.inputs) else id(request)
         except BaseException as error:
             self._fail(request, error)
+            return
+        self._batcher.add(request, key, rows, request.submitted_ns, request.deadline_ns)
 
     def _run_batch(self, requests: Sequence[Request]) -> None:
         live = [request for request in requests if not self._dropped(request)]
@@ -171,68 +156,50 @@ class BatchLoop:
     def _dropped(self, request: Request) -> bool:
         if not request.cancelled():
             return False
+        self._tally.cancelled += 1
         request.fail(cancellation(request))
         return True
 
     def _run_merged(self, requests: list[Request]) -> list[Request]:
         """One call for all; on failure the requests, to be run alone."""
-        taken = time.monotonic_ns()
         try:
             inputs = join(requests)
             rows = [rows_of(request.inputs) for request in requests]
             started = time.monotonic_ns()
             outputs = self._model.infer(inputs, _allocate)
             ended = time.monotonic_ns()
-            outputs = self._check_outputs.select(outputs, requests[0].outputs)
-            parts = split(outputs, rows)
+            chosen = self._check_outputs.select(outputs, requests[0].outputs)
+            parts = split(chosen, rows)
         except BaseException as error:
             log.warning("a batch of %d failed and is run one by one: %s", len(requests), error)
             return requests
         self._tally.copied_bytes += sum(array.nbytes for array in inputs.values())
-        self._count(requests, taken, sum(rows), started, ended)
+        self._count(sum(rows), ended - started)
         for request, part in zip(requests, parts, strict=True):
             try:
-                request.answer(part, _NOTHING, started, ended)
+                request.answer(part, None, started, ended)
             except BaseException as error:
                 self._fail(request, error)
-            else:
-                self._tally.requests += 1
-        self._tally.output_ns += time.monotonic_ns() - ended
         return []
 
     def _run_alone(self, request: Request) -> None:
-        taken = time.monotonic_ns()
         try:
-            rows = rows_of(request.inputs)
-            queued = taken - request.submitted_ns
             started = time.monotonic_ns()
             outputs = self._model.infer(request.inputs, request.allocate)
             ended = time.monotonic_ns()
             chosen = self._check_outputs.select(outputs, request.outputs)
-            request.answer(chosen, _NOTHING, started, ended)
+            rows = request.checked
+            request.answer(chosen, None, started, ended)
         except BaseException as error:
             self._fail(request, error)
         else:
-            tally = self._tally
-            tally.requests += 1
-            tally.executions += 1
-            tally.rows += max(rows, 1)
-            tally.queue_ns += queued
-            tally.input_ns += started - taken
-            tally.infer_ns += ended - started
-            tally.output_ns += time.monotonic_ns() - ended
+            self._count(rows, ended - started)
 
-    def _count(
-        self, requests: Sequence[Request], taken: int, rows: int, started: int, ended: int
-    ) -> None:
-        tally = self._tally
-        tally.executions += 1
-        tally.rows += rows
-        tally.queue_ns += sum(taken - request.submitted_ns for request in requests)
-        tally.input_ns += started - taken
-        tally.infer_ns += ended - started
+    def _count(self, rows: int, took_ns: int) -> None:
+        self._tally.executions += 1
+        self._tally.rows += rows
         # An eighth of the difference: the estimate follows the model, not one slow call.
-        self._batcher.expected_ns += (ended - started - self._batcher.expected_ns) // 8
+        self._batcher.expected_ns += (took_ns - self._batcher.expected_ns) // 8
 
 
 def _allocate(name: str, dtype: str, shape: tuple[int, ...]) -> Array:

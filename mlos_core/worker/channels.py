@@ -61,7 +61,7 @@ class Channels:
         )
 
     def detach(self, name: str) -> None:
-        """Let a channel go; waits for its request in work. An unknown name is fine."""
+        """Let a channel go. An unknown name is fine: both ends may do it at once."""
         channel = self._by_name.pop(name, None)
         if channel is not None:
             self._port.detach(channel.index)
@@ -83,10 +83,9 @@ class Channels:
         segment, eventfd = self._port.fds(channel.index)
         return segment, eventfd, channel.pidfd
 
-    def broken(self) -> list[tuple[str, str]]:
-        """Names and reasons of channels newly found broken."""
-        names = {channel.index: channel.name for channel in self}
-        return [(names[index], why) for index, why in self._port.broken() if index in names]
+    def name_of(self, index: int) -> str | None:
+        """The channel at a place of the port; None if it went meanwhile."""
+        return next((channel.name for channel in self if channel.index == index), None)
 
     def of_dead_clients(self) -> list[str]:
         """Names of the channels whose client has ended."""
@@ -95,3 +94,9 @@ class Channels:
             poller.register(channel.pidfd, select.POLLIN)
         dead = {fd for fd, _ in poller.poll(0)}
         return [channel.name for channel in self if channel.pidfd in dead]
+
+    def close(self) -> None:
+        """Close the clients' pidfds; the channels themselves go with the port."""
+        for channel in self:
+            os.close(channel.pidfd)
+        self._by_name.clear()

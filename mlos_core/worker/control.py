@@ -6,8 +6,8 @@ the clients served: it knocks again, tells a new daemon what this worker holds, 
 worker that nobody needs any more. It sleeps in one `poll` and wakes for the control
 socket, for the wake pipe (the loop, or a signal), and without a daemon for clients' ends.
 
-Thread rules: `report`, `loop_paused`, `finish` and the `draining` flag belong to the main
-thread's side; all else runs in the control thread. The two meet in `_reports` (a deque,
+Thread rules: `report`, `loop_paused` and `finish` belong to the main thread; all else runs
+in the control thread. The two meet in `draining`, in `_reports` and `_broken` (deques,
 whose append and popleft are atomic) and in the wake pipe.
 """
 
@@ -23,7 +23,7 @@ import time
 from collections import deque
 from typing import Final
 
-from mlos_core.errors import MlosError, ProtocolError
+from mlos_core.errors import ChannelBroken, MlosError, ProtocolError
 from mlos_core.ipc.framing import Connection, Frame, close_all, decode
 from mlos_core.ipc.messages import (
     Adopted,
@@ -82,6 +82,7 @@ class Control:
         self._channels = Channels(port)
         self._orphanhood = Orphanhood(spec.orphan_grace)
         self._reports: deque[WorkerReport] = deque()
+        self._broken: deque[tuple[int, str]] = deque()
         self._finished = False
         self._state: WorkerState = "loading"
         self._signature: Signature | None = None
@@ -103,7 +104,10 @@ class Control:
 
     def loop_paused(self) -> bool:
         """The loop's `ended`: it got no request. True once it is to end."""
-        self._wake()
+        broken = self._port.broken()
+        if broken:
+            self._broken.extend(broken)
+            self._wake()
         return self.draining
 
     def finish(self) -> None:
@@ -129,9 +133,8 @@ class Control:
                 self._wait()
                 self._turn()
             self._turn()
-            for channel in self._channels:
-                self._channels.detach(channel.name)
             self._link.close()
+            self._channels.close()
         except BaseException:
             # Without this thread nobody could stop the worker; a successor takes over.
             log.critical("the control thread failed", exc_info=True)
@@ -157,17 +160,17 @@ class Control:
             self._handle(frame)
         while self._reports:
             self._tell(self._reports.popleft())
-        for name, why in self._port_broken():
-            self._channels.detach(name)
-            self._link.send(Unserved(name, Problem("channel_broken", why)))
+        while self._broken:
+            self._let_go(*self._broken.popleft())
         self._link.flush()
         self._look_after_orphan(time.monotonic())
 
-    def _port_broken(self) -> list[tuple[str, str]]:
-        broken = self._channels.broken()
-        for name, why in broken:
+    def _let_go(self, index: int, why: str) -> None:
+        name = self._channels.name_of(index)
+        if name is not None:
             log.error("channel %s is broken and let go: %s", name, why)
-        return broken
+            self._channels.detach(name)
+            self._link.send(Unserved(name, problem_of(ChannelBroken(why))))
 
     def _hear_wakes(self) -> None:
         with contextlib.suppress(BlockingIOError):

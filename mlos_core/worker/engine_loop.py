@@ -33,13 +33,12 @@ _STALL_S: Final = (0.001, 0.05)
 class _Running:
     """One admitted request and what could not be delivered yet."""
 
-    __slots__ = ("final", "paused", "pending", "queued_ns", "request", "started_ns", "streams")
+    __slots__ = ("final", "paused", "pending", "request", "started_ns", "streams")
 
     def __init__(self, request: Request, started_ns: int) -> None:
         self.request = request
         self.streams = request.kind == STREAM
         self.started_ns = started_ns
-        self.queued_ns = started_ns - request.submitted_ns
         self.pending: deque[Any] = deque()
         self.paused = False
         self.final: Event | None = None
@@ -78,6 +77,7 @@ class EngineLoop:
                         return
                     continue
                 self._admit(request)
+                request = None  # it would keep the memory of a channel mapped
             self.turn()
 
     def turn(self) -> None:
@@ -113,7 +113,6 @@ class EngineLoop:
         except BaseException as error:
             self._fail(run, error)
             return
-        self._tally.input_ns += time.monotonic_ns() - run.started_ns
         self._running[number] = run
 
     def _drop_cancelled(self) -> None:
@@ -121,19 +120,18 @@ class EngineLoop:
         for number in gone:
             run = self._running.pop(number)
             self._forget(number)
+            self._tally.cancelled += 1
             run.request.fail(cancellation(run.request))
 
     # --- stepping ---------------------------------------------------------------------
 
     def _step(self) -> None:
-        started = time.monotonic_ns()
         try:
             events = self._engine.step()
         except BaseException as error:
             self._fail_all(error)
             return
         self._tally.executions += 1
-        self._tally.infer_ns += time.monotonic_ns() - started
         for event in events:
             run = self._running.get(event.id)
             if run is None or run.final is not None:
@@ -204,22 +202,22 @@ class EngineLoop:
         self._stall_s = min(self._stall_s * 2, _STALL_S[1])
         if request is not None:
             self._admit(request)
+        elif self._ended():
+            # A draining port returns at once; the readers still need their time.
+            time.sleep(self._stall_s)
 
     # --- endings ----------------------------------------------------------------------
 
     def _answer(self, run: _Running, event: Event) -> None:
         del self._running[event.id]
-        begun = time.monotonic_ns()
+        ended = time.monotonic_ns()
         try:
             outputs = self._check_outputs.select(event.outputs, run.request.outputs)
-            run.request.answer(outputs, event.parameters, run.started_ns, begun)
+            run.request.answer(outputs, event.parameters, run.started_ns, ended)
         except BaseException as error:
             self._fail(run, error)
-            return
-        self._tally.requests += 1
-        self._tally.rows += 1
-        self._tally.queue_ns += run.queued_ns
-        self._tally.output_ns += time.monotonic_ns() - begun
+        else:
+            self._tally.rows += 1
 
     def _forget(self, number: int) -> None:
         try:
@@ -235,8 +233,6 @@ class EngineLoop:
         told = as_error(error)
         if told is not error:
             log.error("the plugin raised", exc_info=error)
-        self._tally.requests += 1
-        self._tally.failures += 1
         run.request.fail(told)
 
     def _fail_all(self, error: BaseException) -> None:

@@ -16,6 +16,9 @@ class Request(Protocol):
     Its attributes may not be read after that: the object may serve the next request.
     """
 
+    checked: Any
+    """The loop's own note on this object; None on a header not seen before."""
+
     @property
     def channel(self) -> int:
         """Index of its channel."""
@@ -77,7 +80,7 @@ class Request(Protocol):
     def answer(
         self,
         outputs: Mapping[str, Array],
-        parameters: Mapping[str, Any] = ...,
+        parameters: dict[str, Any] | None = None,
         started_ns: int = 0,
         ended_ns: int = 0,
     ) -> None:
@@ -101,12 +104,12 @@ class Port(Protocol):
         """The doorbell's descriptor."""
         ...
 
-    def attach(self, fd: int, eventfd: int) -> int:
+    def attach(self, fd: int, event_fd: int = -1) -> int:
         """Map a channel and take over both descriptors; its index."""
         ...
 
     def detach(self, index: int) -> None:
-        """Unmap a channel once none of its requests is in use."""
+        """Let a channel go as soon as the claiming thread comes by."""
         ...
 
     def fds(self, index: int) -> tuple[int, int]:
@@ -126,11 +129,11 @@ class Port(Protocol):
         ...
 
     def broken(self) -> list[tuple[int, str]]:
-        """Channels found broken since the last call, with the reason."""
+        """Channels found broken since the last call, with the reason. Claiming thread only."""
         ...
 
-    def next(self, timeout_s: float) -> Request | None:
-        """The next request; None after the timeout, an interrupt or a broken channel."""
+    def next(self, timeout: float | None = None) -> Request | None:
+        """The next request; None after the timeout, or when it is time to look around."""
         ...
 
     def poll(self) -> Request | None:
@@ -139,4 +142,8 @@ class Port(Protocol):
 
     def counters(self) -> Mapping[str, int]:
         """Sums since the start."""
+        ...
+
+    def close(self) -> None:
+        """Let everything go."""
         ...

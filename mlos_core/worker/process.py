@@ -58,6 +58,7 @@ def run(spec: WorkerSpec, plugin: Plugin) -> int:
         return _EX_SOFTWARE
     finally:
         control.finish()
+        port.close()
 
 
 def _listen_for_signals(control: Control) -> None:

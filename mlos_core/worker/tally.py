@@ -8,45 +8,33 @@ from mlos_core.worker.port import Port
 
 
 class Tally:
-    """Sums since the worker's start. One thread writes; a reader may see a sum a call old."""
+    """What only the loop knows; the port counts the rest with every answer.
 
-    __slots__ = (
-        "copied_bytes",
-        "executions",
-        "failures",
-        "infer_ns",
-        "input_ns",
-        "output_ns",
-        "queue_ns",
-        "requests",
-        "rows",
-    )
+    One thread writes; a reader may see a sum that is one call old.
+    """
+
+    __slots__ = ("cancelled", "copied_bytes", "executions", "rows")
 
     def __init__(self) -> None:
-        self.requests = 0
-        self.failures = 0
         self.executions = 0
         self.rows = 0
-        self.queue_ns = 0
-        self.input_ns = 0
-        self.infer_ns = 0
-        self.output_ns = 0
+        self.cancelled = 0
         self.copied_bytes = 0
 
     def statistics(self, port: Port, channels: int) -> WorkerStats:
-        """A snapshot, together with what the port counted."""
+        """A snapshot of this and of what the port counted."""
         counted = port.counters()
         return WorkerStats(
-            requests=self.requests,
-            failures=self.failures + counted.get("failures", 0),
-            cancelled=counted.get("cancelled", 0),
+            requests=counted["answered"],
+            failures=counted["failures"],
+            cancelled=self.cancelled + counted["cancelled"],
             executions=self.executions,
             rows=self.rows,
-            queue_ns=self.queue_ns,
-            input_ns=self.input_ns,
-            infer_ns=self.infer_ns,
-            output_ns=self.output_ns,
-            copied_bytes=self.copied_bytes + counted.get("copied_bytes", 0),
-            recovered=counted.get("recovered", 0),
+            queue_ns=counted["queue_ns"],
+            input_ns=counted["input_ns"],
+            infer_ns=counted["infer_ns"],
+            output_ns=counted["output_ns"],
+            copied_bytes=self.copied_bytes + counted["copied_bytes"],
+            recovered=counted["recovered"],
             channels=channels,
         )
