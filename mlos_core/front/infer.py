@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""One inference over HTTP, from the bytes of the request to those of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mlos_core.errors import DeadlineExceeded, InvalidInput, Unsupported
+from mlos_core.front import body as bodies
+from mlos_core.front import npy, questions
+from mlos_core.front.codec import from_array
+from mlos_core.front.core import Core
+from mlos_core.front.ports import Result
+from mlos_core.front.problems import NotAcceptable
+from mlos_core.front.questions import InferBody, ModelInferBody, Options
+from mlos_core.front.sse import EventStream
+from mlos_core.types import Array, Signature
+
+PARAMETERS_HEADER: Final = "x-mlos-parameters"
+# More numbers than this as JSON would hold up the daemon's loop for too long.
+_JSON_NUMBERS: Final = 4_000_000
+
+
+class Question(msgspec.Struct):
+    """A request that fits its model."""
+
+    model: str
+    inputs: dict[str, Array]
+    options: Options
+    accept: str
+    seconds: float
+
+
+async def infer(core: Core, request: Request) -> Response:
+    """`POST .../{name}/infer`."""
+    return await _answer(core, request, request.path_params["name"], named=False)
+
+
+async def infer_named(core: Core, request: Request) -> Response:
+    """`POST /models/{name}/inference`: input names may be the keys of the body."""
+    return await _answer(core, request, request.path_params["name"], named=True)
+
+
+async def infer_by_id(core: Core, request: Request) -> Response:
+    """`POST /api/v1/inference`: the body names the model."""
+    return await _answer(core, request, "", named=False)
+
+
+async def _answer(core: Core, request: Request, name: str, *, named: bool) -> Response:
+    body = bodies.Body(core.gate)
+    began = asyncio.get_running_loop().time()
+    try:
+        url = questions.url_options(request.query_params, request.headers)
+        accept = bodies.answer_type(request.headers.get("accept", ""))
+        raw = await body.read(request, url.timeout)
+        try:
+            async with asyncio.timeout(core.limits.deadline(url.timeout)) as scope:
+                question = await _understand(core, request, raw, name, named, url, accept)
+                if question.accept == bodies.EVENTS:
+                    return _stream(core, question)
+                scope.reschedule(began + question.seconds)
+                return await _ask(core, question, began)
+        except TimeoutError as err:
+            raise DeadlineExceeded(
+                "the deadline passed before the answer came",
+                hint="ask for more time with timeout or X-MLOS-Timeout",
+            ) from err
+    finally:
+        body.release()
+
+
+async def _understand(
+    core: Core, request: Request, raw: bytes, name: str, named: bool, url: Options, accept: str
+) -> Question:
+    kind = bodies.media_type(request)
+    if kind in (bodies.NPY, bodies.NPZ):
+        name = name or request.query_params.get("model_id", "")
+        signature = await _signature(core, name)
+        which = request.query_params.get("input", "")
+        inputs = questions.binary_inputs(kind, raw, which, signature, core.limits.body)
+        options = url
+    else:
+        bodies.require_json(request)
+        parsed: InferBody
+        if not name:
+            parsed = by_id = bodies.decode_json(raw, ModelInferBody)
+            name = by_id.model_id
+            signature = await _signature(core, name)
+        else:
+            signature = await _signature(core, name)
+            parsed = (
+                questions.named_body(raw, signature)
+                if named
+                else bodies.decode_json(raw, InferBody)
+            )
+        inputs = questions.inputs_of(parsed, signature)
+        options = questions.merged(parsed.options, url)
+    questions.check_outputs(signature, options.outputs)
+    if options.stream or accept == bodies.EVENTS:
+        accept = bodies.EVENTS
+        _check_streams(name, signature)
+    return Question(name, inputs, options, accept, core.limits.deadline(options.timeout))
+
+
+async def _signature(core: Core, name: str) -> Signature:
+    if not name:
+        raise InvalidInput("the request names no model", hint="give model_id")
+    return await core.handles.signature(name)
+
+
+def _check_streams(name: str, signature: Signature) -> None:
+    if not signature.streaming:
+        raise Unsupported(
+            f"{name} answers at once and has no stream",
+            hint="leave out stream and text/event-stream",
+        )
+
+
+async def _ask(core: Core, question: Question, began: float) -> Response:
+    left = began + question.seconds - asyncio.get_running_loop().time()
+    result = await core.handles.infer(
+        question.model,
+        question.inputs,
+        seconds=max(left, 0.001),
+        parameters=question.options.parameters,
+        outputs=question.options.outputs,
+    )
+    try:
+        return respond(question.model, result, question.accept)
+    finally:
+        result.release()
+
+
+def _stream(core: Core, question: Question) -> Response:
+    events = core.handles.stream(
+        question.model,
+        question.inputs,
+        seconds=question.seconds,
+        parameters=question.options.parameters,
+    )
+    return EventStream(events, question.seconds, lambda: {"model": question.model})
+
+
+def respond(model: str, result: Result, accept: str) -> Response:
+    """The answer in the form asked for; nothing of it refers to `result`'s memory.
+
+    Raises:
+        NotAcceptable: that form cannot hold it.
+    """
+    outputs = {name: result[name] for name in result}
+    if accept == bodies.NPZ:
+        return _binary(npy.write_npz(outputs), accept, result.parameters)
+    if accept == bodies.NPY:
+        if len(outputs) != 1:
+            raise NotAcceptable(
+                f"{model} answers with {len(outputs)} outputs, a .npy file holds one",
+                hint=f"accept {bodies.NPZ}, or choose one with outputs: {', '.join(outputs)}",
+            )
+        return _binary(npy.write_npy(*outputs.values()), accept, result.parameters)
+    if sum(array.size for array in outputs.values()) > _JSON_NUMBERS:
+        raise NotAcceptable(
+            "the answer is too large for JSON", hint=f"accept {bodies.NPZ} or {bodies.NPY}"
+        )
+    answer = {
+        "model": model,
+        "outputs": {name: from_array(array) for name, array in outputs.items()},
+        "parameters": dict(result.parameters),
+    }
+    return Response(msgspec.json.encode(answer, enc_hook=from_array), media_type=bodies.JSON)
+
+
+def _binary(data: bytes, kind: str, parameters: Mapping[str, Any]) -> Response:
+    headers = {}
+    if parameters:
+        plain = msgspec.to_builtins(dict(parameters), enc_hook=from_array)
+        headers[PARAMETERS_HEADER] = json.dumps(plain)  # ASCII, as a header must be
+    return Response(data, media_type=kind, headers=headers)

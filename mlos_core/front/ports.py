@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""What a front end needs of the rest of the system, and nothing more.
+
+The daemon's service and its asyncio client fit these protocols; so do the fakes of the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from mlos_core.types import Array, Signature
+
+
+class Result(Protocol):
+    """The outputs of one request: a mapping of arrays that live until `release`."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What the model answered beside its tensors."""
+
+    def __getitem__(self, name: str, /) -> Array: ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def release(self) -> None:
+        """Give the memory back; the arrays must not be read any more."""
+
+
+class Handle(Protocol):
+    """An open channel to one model."""
+
+    @property
+    def signature(self) -> Signature:
+        """What the model takes and returns."""
+
+    async def infer(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] = (),
+    ) -> Result:
+        """Ask once. Cancelling the caller cancels the request."""
+
+    def stream(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[Any]:
+        """Ask an engine model; closing the iterator cancels the request."""
+
+
+class Client(Protocol):
+    """An asyncio client of the daemon's own control socket."""
+
+    async def model(self, name: str, *, request_bytes: int, reply_bytes: int) -> Handle:
+        """Attach to `name` with room for that much in flight.
+
+        Raises:
+            NotFound: no model of that name.
+            Unavailable: the model is not ready.
+        """
+
+
+class Service(Protocol):
+    """The operations of the control plane. Each raises `MlosError` only."""
+
+    @property
+    def client(self) -> Client:
+        """The data plane."""
+
+    async def register(self, name: str, path: str, **options: Any) -> Any:
+        """Load a model and give it a name; returns its information."""
+
+    async def unregister(self, name: str) -> Any:
+        """Drain a model and forget it."""
+
+    async def models(self) -> Any:
+        """Information on every model."""
+
+    async def model(self, name: str) -> Any:
+        """Information on one model."""
+
+    async def plugins(self) -> Any:
+        """Every plugin found, the broken ones with a reason."""
+
+    async def status(self) -> Any:
+        """The daemon's own state."""
+
+    async def stats(self, name: str = "") -> Any:
+        """Counters by model name."""
+
+    async def ready(self) -> Any:
+        """Whether the data plane answers: a mapping with the key `ready`."""
+
+
+class HttpConfig(Protocol):
+    """The settings of the HTTP front end, as the daemon's configuration names them."""
+
+    @property
+    def http_host(self) -> str:
+        """Address to listen on; empty for no TCP."""
+
+    @property
+    def http_port(self) -> int:
+        """0 for any free port."""
+
+    @property
+    def http_socket(self) -> str:
+        """Path of the Unix socket; empty for none."""
+
+    @property
+    def body_limit(self) -> int:
+        """Largest request body in bytes."""
