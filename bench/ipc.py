@@ -115,15 +115,6 @@ def run(args: argparse.Namespace, console: Console, tag: str) -> harness.Results
         )
 
 
-def spread(results: harness.Results) -> dict[harness.Key, str]:
-    """The lowest and the highest of the rounds' medians, in µs."""
-    medians = {
-        key: [float(np.median(samples)) / 1000 for samples in rounds]
-        for key, rounds in results.samples.items()
-    }
-    return {key: f"{min(values):.1f}-{max(values):.1f}" for key, values in medians.items()}
-
-
 def save_raw(path: Path, results: harness.Results) -> None:
     """All samples: `contestant/case/round`, in ns."""
     np.savez_compressed(
@@ -152,7 +143,8 @@ def main() -> int:
         report.write(args.json, machine, rows)
     if args.raw:
         save_raw(args.raw, results)
-    report.print_table(console, rows, BASELINE, spread(results))
+    details = {key: report.detail(rounds) for key, rounds in results.samples.items()}
+    report.print_table(console, rows, BASELINE, details)
     left = leftovers.complaints(before, tag)
     for (contestant, case), reason in results.failures.items():
         console.print(f"[red]failed:[/] {contestant}, {case}: {reason}", highlight=False)

@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -98,29 +98,44 @@ def ratio(value: float, base: Row | None, key: str) -> str:
     return f"{value / base[key]:.2f}" if base else "-"
 
 
-def print_table(
-    console: Console, rows: Sequence[Row], baseline: str, spread: Mapping[tuple[str, str], str]
-) -> None:
-    """One table per case, with ratios to `baseline`.
+class Detail(NamedTuple):
+    """What the table says beyond the row: the mean of all rounds, and the lowest and the
+    highest median of a round, in µs."""
 
-    Args:
-        spread: by contestant and case, the lowest and highest median of a round.
-    """
+    mean: str
+    medians: str
+
+
+def detail(rounds: Sequence[Samples]) -> Detail:
+    medians = [float(np.median(samples)) / 1000 for samples in rounds]
+    mean = float(np.mean([samples.mean() for samples in rounds])) / 1000
+    return Detail(f"{mean:.2f}", f"{min(medians):.1f}-{max(medians):.1f}")
+
+
+def print_table(
+    console: Console,
+    rows: Sequence[Row],
+    baseline: str,
+    details: Mapping[tuple[str, str], Detail],
+) -> None:
+    """One table per case, with ratios to `baseline`."""
     for case, members in cases_of(rows).items():
         base = next((one for one in members if one["contestant"] == baseline), None)
         title = f"{case}: round trip in µs, and how many times {baseline}'s"
         table = Table(title=title, title_justify="left")
         table.add_column("contestant", no_wrap=True)
-        for name in ("n", "median", "rounds", "p90", "p99", "p999"):
+        for name in ("n", "median", "rounds", "mean", "p90", "p99", "p999"):
             table.add_column(name, justify="right")
         for name in ("x median", "x p999"):
             table.add_column(name, justify="right")
         for one in members:
+            more = details[one["contestant"], case]
             table.add_row(
                 one["contestant"],
                 str(one["n"]),
                 f"{one['median']:.2f}",
-                spread.get((one["contestant"], case), ""),
+                more.medians,
+                more.mean,
                 *(f"{one[key]:.2f}" for key in ("p90", "p99", "p999")),
                 ratio(one["median"], base, "median"),
                 ratio(one["p999"], base, "p999"),
