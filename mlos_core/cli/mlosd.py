@@ -68,3 +68,7 @@ def _show(loaded: config.Config) -> None:
 def main() -> None:
     """Entry point."""
     mlosd(prog_name="mlosd")
+
+
+if __name__ == "__main__":
+    main()

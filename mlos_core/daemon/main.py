@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import uvloop
 
@@ -151,7 +151,8 @@ class Daemon:
         from mlos_core.front.http import serve
 
         try:
-            self._front = await serve(self.service, config)
+            # The front names the options of `register` as any keywords.
+            self._front = await serve(cast("Any", self.service), config)
         except OSError as err:
             raise ConfigError(
                 f"HTTP cannot listen on {config.http_host}:{config.http_port}: {err.strerror}",

@@ -149,7 +149,7 @@ class Service:
         warmup: bool = True,
         replace: bool = False,
         wait: bool = True,
-        timeout: float = 60.0,  # noqa: ASYNC109 - part of the wire
+        timeout: float = 60.0,
     ) -> dict[str, Any]:
         """Load a model and give it a name.
 
