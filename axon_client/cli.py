@@ -230,10 +230,6 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except MlosError as error:
         return _fail(error, arguments)
-    except BrokenPipeError:
-        # The reader has gone; Python must not complain about that at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except OSError as error:

@@ -133,11 +133,11 @@ class Index:
         self.root = root
         self.files = root / "files"
 
-    def wheel(self, name, files, **options):
-        return self.add(name, make_wheel(self.files, name, files, **options))
+    def wheel(self, name, files, digest=None, **options):
+        return self.add(name, make_wheel(self.files, name, files, **options), digest)
 
-    def sdist(self, name, files, **options):
-        return self.add(name, make_sdist(self.files, name, files, **options))
+    def sdist(self, name, files, digest=None, **options):
+        return self.add(name, make_sdist(self.files, name, files, **options), digest)
 
     def add(self, name, path, digest=None):
         page = self.root / "simple" / name / "index.html"

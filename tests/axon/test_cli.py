@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: BUSL-1.1
+import json
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+
+from axon_client.cli import run
+from mlos_core.errors import Unavailable
+
+
+@pytest.fixture
+def axon(home, capsys):
+    """Run a command; gives exit code, standard output and standard error."""
+
+    def axon(*arguments):
+        code = run(list(map(str, arguments)))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return axon
+
+
+@pytest.fixture
+def installed(axon, folder):
+    assert axon("install", folder)[0] == 0
+    return folder
+
+
+def test_install_says_what_to_do_next(axon, folder):
+    code, out, err = axon("install", folder)
+    assert (code, err) == (0, "")
+    assert "installed local/digits@0.0.0" in out
+    assert "axon register local/digits@0.0.0" in out
+
+
+def test_install_prints_json(axon, folder):
+    code, out, _ = axon("install", folder, "--as", "me/d@2", "--json")
+    about = json.loads(out)
+    assert code == 0
+    assert (about["package"], about["format"], about["models"]) == (
+        "me/d@2",
+        "onnx",
+        ["model.onnx"],
+    )
+
+
+def test_several_models_without_a_main_one_are_listed_at_installation(axon, folder, onnx):
+    (folder / "model.onnx").rename(folder / "det.onnx")
+    (folder / "rec.onnx").write_bytes(onnx())
+    _, out, _ = axon("install", folder)
+    assert "det.onnx, rec.onnx" in out
+    assert "--file" in out
+
+
+def test_list_has_three_formats(axon, installed):
+    assert "local/digits@0.0.0" in axon("list")[1]
+    assert axon("list", "-f", "names")[1] == "local/digits@0.0.0\n"
+    for flags in (["-f", "json"], ["--json"]):
+        (model,) = json.loads(axon("list", *flags)[1])
+        assert model["models"] == ["model.onnx"]
+
+
+def test_an_empty_list_says_how_to_begin(axon):
+    assert "axon install" in axon("list")[1]
+    assert json.loads(axon("list", "--json")[1]) == []
+
+
+def test_a_damaged_model_is_listed_as_such(axon, installed, store):
+    (model,) = store.installed()
+    (model.path / "manifest.yaml").unlink()
+    assert "damaged" in axon("list")[1]
+    (about,) = json.loads(axon("list", "--json")[1])
+    assert about["error"]["code"] == "invalid_input"
+
+
+def test_info_shows_the_schema(axon, installed):
+    code, out, _ = axon("info", "digits")
+    assert code == 0
+    assert "input   x: float32[?, 4]" in out
+    about = json.loads(axon("info", "digits", "--json")[1])
+    assert about["models"][0]["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1, 4]}]
+    assert about["models"][0]["opsets"] == {"ai.onnx": 17}
+
+
+def test_text_from_a_package_cannot_drive_the_terminal(axon, folder):
+    (folder / "axon.yaml").write_text(
+        "{apiVersion: axon.mlos.io/v1, kind: Model, metadata: {name: a, namespace: b,"
+        ' version: "1", description: "\\e[31mred [bold]x[/bold] \\x9b"}}'
+    )
+    axon("install", folder)
+    out = axon("info", "a")[1]
+    assert "\x1b" not in out
+    assert "\x9b" not in out
+    assert "[bold]x[/bold]" in out
+
+
+def test_verify_fails_with_its_own_exit_code(axon, installed, store):
+    assert axon("verify")[0] == 0
+    (model,) = store.installed()
+    (model.path / "config.json").unlink()
+    code, out, err = axon("verify", "digits")
+    assert code == 74
+    assert "config.json: missing" in out
+    assert "--replace" in err
+    code, out, _ = axon("verify", "--json")
+    assert code == 74
+    report = json.loads(out)
+    assert not report["ok"]
+    assert report["models"][0]["problems"][0]["kind"] == "missing"
+    assert axon("install", installed, "--replace")[0] == 0
+    assert json.loads(axon("verify", "--json")[1])["ok"]
+
+
+def test_uninstall_tells_what_it_freed(axon, installed):
+    code, out, _ = axon("uninstall", "digits", "--json")
+    assert code == 0
+    (removed,) = json.loads(out)
+    assert removed["files"] == 3
+    assert axon("list", "-f", "names")[1] == ""
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "uninstall", "register"])
+def test_a_near_miss_is_suggested_with_an_exit_code(axon, installed, command):
+    code, out, err = axon(command, "digit")
+    assert (code, out) == (66, "")
+    assert err == "error: digit is not installed\nhint: did you mean local/digits@0.0.0?\n"
+
+
+def test_an_error_is_json_too(axon):
+    code, out, err = axon("info", "nothing", "--json")
+    assert (code, err) == (66, "")
+    assert json.loads(out)["error"]["code"] == "not_found"
+
+
+def test_a_wrong_command_is_corrected(axon):
+    code, _, err = axon("instal")
+    assert code == 2
+    assert "Did you mean 'install'?" in err
+
+
+def test_a_wrong_option_is_a_usage_error(axon):
+    assert axon("list", "--bogus")[0] == 2
+
+
+def test_help_is_shown(axon):
+    code, out, _ = axon("--help")
+    assert code == 0
+    assert "install" in out
+
+
+def test_a_fault_of_axon_itself_is_one_line(axon, monkeypatch):
+    def fail(*arguments):
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("axon_client.cli.find", fail)
+    monkeypatch.delenv("AXON_DEBUG", raising=False)
+    code, _, err = axon("info", "x")
+    assert code == 70
+    assert "ZeroDivisionError: oops" in err
+    assert "Traceback" not in err
+    monkeypatch.setenv("AXON_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        axon("info", "x")
+
+
+def test_an_interrupted_command_ends_as_one(axon, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("axon_client.cli.find", interrupt)
+    assert axon("info", "x")[0] == 130
+
+
+class FakeDaemon:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        pass
+
+    def call(self, method, **parameters):
+        return {"name": parameters["name"], "state": "ready", "asked": method}
+
+
+@pytest.fixture
+def client(monkeypatch):
+    module = types.ModuleType("mlos_core.client")
+    module.connect = lambda socket: FakeDaemon()
+    monkeypatch.setitem(sys.modules, "mlos_core.client", module)
+    return module
+
+
+def test_register_hands_the_model_to_the_daemon(axon, installed, client):
+    assert axon("register", "digits") == (0, "digits: ready\n", "")
+    code, out, _ = axon("register", "digits", "--name", "ten", "--json")
+    assert code == 0
+    assert json.loads(out) == {"name": "ten", "state": "ready", "asked": "register"}
+
+
+def test_register_without_a_daemon_says_so(axon, installed, client):
+    def refuse(socket):
+        raise Unavailable("no daemon answers", hint="start one with: mlosd")
+
+    client.connect = refuse
+    code, _, err = axon("register", "digits")
+    assert code == 69
+    assert "start one with: mlosd" in err
+
+
+def test_version_is_shown(axon):
+    assert axon("version")[0] == 0
+    assert json.loads(axon("version", "--json")[1])["manifest"] == "axon.mlos.io/v1"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_says_how(axon, shell):
+    assert f"_AXON_COMPLETE={shell}_source axon" in axon("completion", shell)[1]
+
+
+def test_installed_models_complete(installed, home):
+    done = subprocess.run(
+        [sys.executable, "-m", "axon_client.cli"],
+        env={
+            **os.environ,
+            "_AXON_COMPLETE": "bash_complete",
+            "COMP_WORDS": "axon info lo",
+            "COMP_CWORD": "2",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "local/digits@0.0.0" in done.stdout
+
+
+def test_a_reader_that_went_away_gets_no_traceback(installed, home):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "axon_client.cli", "info", "digits", "--json"]
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == b""
