@@ -124,6 +124,14 @@ class AsyncModel:
         """The version that answers."""
         return self._live().version
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be asked on the channel: given up here or by the daemon."""
+        link = self._link
+        return self._closed or (
+            link is not None and (link.closed or link.mapping.reason() is not None)
+        )
+
     def _live(self) -> Link:
         if self._link is None:
             raise Closed(f"the handle on {self.name!r} is not attached")

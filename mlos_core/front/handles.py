@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -34,14 +33,15 @@ class _Entry:
             return True
         if self.task.cancelled() or self.task.exception() is not None:
             return False
-        return not getattr(self.task.result(), "closed", False)
+        return not self.task.result().closed
 
 
 class Handles:
     """Attaches to a model when it is first asked for; drops the handle when it fails."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Callable[[], Client], slots: int) -> None:
         self._client = client
+        self._slots = slots
         self._open: dict[str, _Entry] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -59,7 +59,9 @@ class Handles:
         if entry is None or not entry.usable() or entry.room // 2 < size:
             room = max(_room(size), entry.room if entry is not None else 0)
             self.drop(name)
-            attach = self._client.model(name, request_bytes=room, reply_bytes=room)
+            attach = self._client().model(
+                name, slots=self._slots, request_bytes=room, reply_bytes=room
+            )
             entry = self._open[name] = _Entry(asyncio.ensure_future(attach), room)
         entry.users += 1
         try:
@@ -90,7 +92,11 @@ class Handles:
             try:
                 async with self.use(name, _size(inputs)) as handle:
                     return await handle.infer(
-                        inputs, timeout=seconds, parameters=parameters, outputs=outputs
+                        inputs,
+                        timeout=seconds,
+                        parameters=parameters,
+                        outputs=outputs,
+                        wait=True,
                     )
             except _FATAL as error:
                 if last or not _refused(error):
@@ -173,9 +179,6 @@ async def _finish(events: AsyncIterator[Any]) -> None:
 async def _close(task: asyncio.Task[Handle]) -> None:
     """Close what `task` attached, whenever it has."""
     try:
-        handle = await task
-        closed = getattr(handle, "close", lambda: None)()
-        if inspect.isawaitable(closed):
-            await closed
+        await (await task).close()
     except MlosError as error:
         log.debug("nothing to close: %s", error)

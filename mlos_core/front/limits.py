@@ -16,7 +16,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes in bytes, times in seconds.
 
     `body` bounds one request (`json` one in JSON, whose decoding holds up the daemon's loop),
-    `bodies` all requests in flight together. `discard` and
+    `bodies` all requests in flight together; `slots` those to one model. `discard` and
     `linger` bound what is still read, and thrown away, of a body that was refused: a client
     that is writing sees the refusal only if it is not cut off at once.
     """
@@ -26,6 +26,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     bodies: int = 1 << 30
     headers: int = 64 << 10
     requests: int = 256
+    slots: int = 256
     connections: int = 1024
     head_timeout: float = 10.0
     idle_timeout: int = 60

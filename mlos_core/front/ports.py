@@ -36,6 +36,13 @@ class Handle(Protocol):
     def signature(self) -> Signature:
         """What the model takes and returns."""
 
+    @property
+    def closed(self) -> bool:
+        """Nothing more can be asked: given up here, or by the daemon."""
+
+    async def close(self) -> None:
+        """Give the channel up."""
+
     async def infer(
         self,
         inputs: Mapping[str, Any],
@@ -43,8 +50,9 @@ class Handle(Protocol):
         timeout: float | None = None,
         parameters: Mapping[str, Any] | None = None,
         outputs: Sequence[str] = (),
+        wait: bool = False,
     ) -> Result:
-        """Ask once. Cancelling the caller cancels the request."""
+        """Ask once, perhaps waiting for a place. Cancelling the caller cancels the request."""
 
     def stream(
         self,
@@ -59,8 +67,8 @@ class Handle(Protocol):
 class Client(Protocol):
     """An asyncio client of the daemon's own control socket."""
 
-    async def model(self, name: str, *, request_bytes: int, reply_bytes: int) -> Handle:
-        """Attach to `name` with room for that much in flight.
+    async def model(self, name: str, *, slots: int, request_bytes: int, reply_bytes: int) -> Handle:
+        """Attach to `name` with room for that many requests and bytes in flight.
 
         Raises:
             NotFound: no model of that name.
@@ -75,7 +83,22 @@ class Service(Protocol):
     def client(self) -> Client:
         """The data plane."""
 
-    async def register(self, name: str, path: str, **options: Any) -> Any:
+    async def register(
+        self,
+        name: str,
+        path: str,
+        plugin: str = "",
+        version: str = "",
+        device: str = "cpu",
+        options: dict[str, Any] | None = None,
+        instances: int = 1,
+        batch: dict[str, Any] | None = None,
+        manifest: dict[str, Any] | None = None,
+        warmup: bool = True,
+        replace: bool = False,
+        wait: bool = True,
+        timeout: float = 60.0,
+    ) -> Any:
         """Load a model and give it a name; returns its information."""
 
     async def unregister(self, name: str) -> Any:

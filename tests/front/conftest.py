@@ -79,7 +79,9 @@ class Handle:
         self.closed = False
         self.service = service
 
-    async def infer(self, inputs: Any, *, timeout: Any, parameters: Any, outputs: Any) -> Result:
+    async def infer(
+        self, inputs: Any, *, timeout: Any, parameters: Any, outputs: Any, wait: bool
+    ) -> Result:
         service = self.service
         if self.closed:
             raise errors.Closed("the handle was closed")
@@ -145,7 +147,9 @@ class FakeService:
         self.cancelled = threading.Event()
         self.client = SimpleNamespace(model=self._attach)
 
-    async def _attach(self, name: str, *, request_bytes: int, reply_bytes: int) -> Handle:
+    async def _attach(
+        self, name: str, *, slots: int, request_bytes: int, reply_bytes: int
+    ) -> Handle:
         self._known(name)
         handle = Handle(name, self, request_bytes)
         self.attached.append(handle)
