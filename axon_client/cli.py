@@ -164,6 +164,7 @@ def uninstall(specs: Sequence[str], as_json: bool) -> None:
 @click.option("--file", "file", help="Which of the package's models.")
 @click.option("--instances", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--device", default="", help="cpu or cuda:N.")
+@click.option("--plugin", default="", help="Which plugin loads it; by its format by default.")
 @click.option("--replace", is_flag=True, help="Take the place of a model of that name.")
 @click.option("--socket", help="The daemon's socket.", type=click.Path())
 @json_option
@@ -173,6 +174,7 @@ def register(
     file: str | None,
     instances: int,
     device: str,
+    plugin: str,
     replace: bool,
     socket: str | None,
     as_json: bool,
@@ -186,6 +188,7 @@ def register(
         file=file,
         instances=instances,
         device=device,
+        plugin=plugin,
         replace=replace,
     )
     if as_json:

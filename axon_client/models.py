@@ -7,11 +7,14 @@ import difflib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
 
 from axon_client import manifest as manifests
 from axon_client.formats import FRAMEWORKS, format_of
 from axon_client.introspect import read_onnx
-from axon_client.manifest import IO, ExecutionFile, Manifest
+from axon_client.manifest import IO, ExecutionFile, Framework, Manifest
 from axon_client.spec import PackageSpec
 from mlos_core.errors import InvalidInput, NotFound
 
@@ -79,14 +82,24 @@ class InstalledModel:
             return described
         return read_onnx(self.path / model.path).io if model.format == "onnx" else IO()
 
-    def manifest_for(self, name: str | None = None) -> dict[str, object]:
-        """The manifest as plain values, with format and IO of the chosen model."""
-        model = self.choose(name)
-        built = self.manifest.as_dict()
-        described = built.setdefault("spec", {})
-        described.setdefault("format", {})["execution_format"] = model.format
-        described["io"] = manifests.as_dict(self.io(name))
-        return built
+    def manifest_for(self, name: str | None = None) -> dict[str, Any]:
+        """The manifest as plain values, as if the chosen model were the only one.
+
+        Whoever picks a plugin by it must not find the formats of the package's others.
+        """
+        model, whole = self.choose(name), self.manifest
+        replace = msgspec.structs.replace
+        form = replace(
+            whole.spec.format,
+            type=model.format if model.type != MAIN else whole.spec.format.type,
+            execution_format=model.format,
+            execution_files=[replace(model, type=MAIN)],
+        )
+        framework = whole.spec.framework
+        if model.format != whole.spec.format.execution_format:
+            framework = Framework(FRAMEWORKS.get(model.format, model.format))
+        spec = replace(whole.spec, framework=framework, format=form, io=self.io(name))
+        return replace(whole, spec=spec).as_dict()
 
 
 def execution_files(manifest: Manifest) -> list[ExecutionFile]:

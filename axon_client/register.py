@@ -52,12 +52,14 @@ def register(
     instances: int = 1,
     replace: bool = False,
     device: str = "",
+    plugin: str = "",
 ) -> dict[str, Any]:
     """Register one of a package's models with the daemon.
 
     Args:
         name: what clients will call it; the package's name if empty.
         file: which of the package's models; the main one if None.
+        plugin: which plugin loads it; by the model's format if empty.
         device: `cpu` or `cuda:N`; the daemon's default if empty.
 
     Returns:
@@ -70,7 +72,7 @@ def register(
             "register",
             name=name or model.spec.name,
             path=str(model.path / chosen.path),
-            plugin=PLUGINS.get(chosen.format, ""),
+            plugin=plugin or PLUGINS.get(chosen.format, ""),
             version=model.spec.version,
             manifest=model.manifest_for(file),
             instances=instances,

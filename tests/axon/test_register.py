@@ -81,7 +81,19 @@ def test_the_daemon_chooses_the_plugin_for_formats_axon_knows_none_for(home, tmp
     register(axon_client.install(str(tmp_path / "m.gguf")), lambda: daemon)
     asked = daemon.calls[0][1]
     assert asked["plugin"] == ""
+    register(axon_client.install(str(tmp_path / "m.gguf")), lambda: daemon, plugin="mine")
+    assert daemon.calls[1][1]["plugin"] == "mine"
     assert asked["manifest"]["spec"]["format"]["execution_format"] == "gguf"
+
+
+def test_the_manifest_of_a_chosen_file_names_no_other_format(home, folder, daemon):
+    (folder / "weights.gguf").write_bytes(b"GGUF")
+    register(axon_client.install(str(folder)), lambda: daemon, file="weights")
+    spec = daemon.calls[0][1]["manifest"]["spec"]
+    assert spec["framework"] == {"name": "gguf"}
+    assert (spec["format"]["type"], spec["format"]["execution_format"]) == ("gguf", "gguf")
+    assert [file["path"] for file in spec["format"]["execution_files"]] == ["weights.gguf"]
+    assert "io" not in spec
 
 
 def test_the_client_is_asked_for_the_socket_that_was_given(monkeypatch):
