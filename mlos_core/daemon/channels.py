@@ -276,6 +276,7 @@ class Book:
             worker.serving.discard(channel.id)
             worker.asked.discard(channel.id)
         close_all((channel.segment, channel.eventfd, channel.pidfd))
+        _log.debug("channel_closed", channel=channel.id[:8], model=channel.model.name)
         channel.model.changed()
 
     def drop_model(self, model: ManagedModel, error: MlosError) -> None:

@@ -123,20 +123,10 @@ class ControlServer:
     # --- the first message ------------------------------------------------------------
 
     def _accept(self, connection: framing.Connection) -> None:
-        pid, uid, gid = connection.peer()
+        pid = connection.peer()[0]
         peer = Peer(connection, f"pid {pid}", lambda *_: None, lambda _: None)
         peer.on_frame = lambda body, fds: self._introduced(peer, body, fds)
         peer.on_close = lambda _: self._strangers.discard(peer)
-        if not self._may_connect(uid, gid):
-            _log.warning("peer_refused", pid=pid, uid=uid)
-            refuse(
-                peer,
-                PermissionDenied(
-                    f"user {uid} may not use this daemon",
-                    hint="add the user to allowed_uids in the daemon's configuration",
-                ),
-            )
-            return
         if len(self._strangers) >= self._config.max_clients:
             refuse(peer, Overloaded("too many peers connect at once", hint="try again"))
             return
@@ -144,13 +134,18 @@ class ControlServer:
         self._loop.call_later(_HELLO_TIMEOUT, self._still_silent, peer)
         peer.start()
 
-    def _may_connect(self, uid: int, gid: int) -> bool:
+    def _may_connect(self, peer: Peer) -> bool:
+        # Asked after the first message: an answer to a peer that still writes could be lost.
+        pid, uid, gid = peer.connection.peer()
         config = self._config
-        return (
-            uid in (os.getuid(), 0)
-            or uid in config.allowed_uids
-            or (config.socket_gid >= 0 and gid == config.socket_gid)
-        )
+        if uid in (os.getuid(), 0, *config.allowed_uids):
+            return True
+        if config.socket_gid >= 0 and gid == config.socket_gid:
+            return True
+        _log.warning("peer_refused", pid=pid, uid=uid)
+        hint = "add the user to allowed_uids in the daemon's configuration"
+        refuse(peer, PermissionDenied(f"user {uid} may not use this daemon", hint=hint))
+        return False
 
     def _still_silent(self, peer: Peer) -> None:
         if peer in self._strangers:
@@ -169,7 +164,9 @@ class ControlServer:
             answer_problem(peer, 0, err)
             raise
         self._strangers.discard(peer)
-        if isinstance(message, WorkerHello):
+        if not self._may_connect(peer):
+            framing.close_all(fds)
+        elif isinstance(message, WorkerHello):
             self._worker(peer, message, fds)
         else:
             framing.close_all(fds)
