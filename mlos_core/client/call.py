@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from mlos_core.client.link import Link
+from mlos_core.client.link import Family, Link
 from mlos_core.client.result import Result
 from mlos_core.errors import ChannelBroken, Closed, InvalidInput, MlosError, from_wire
 from mlos_core.ipc import header as wire
@@ -108,6 +108,8 @@ class Place(NamedTuple):
 
     name: str
     target: Array | None
+    dtype: np.dtype[Any] | None = None
+    shape: tuple[int, ...] = ()
 
 
 def to_array(value: Any, name: str, signature: Signature) -> Array:
@@ -189,9 +191,9 @@ class Call:
         self._small = False
         self._small_bytes = 0
         self._views: tuple[tuple[str, Array], ...] = ()
-        self._family = link.family(form)
+        self.family = link.family(form)
         self.slot = link.slot()
-        self._family.members += 1
+        self.family.members += 1
         try:
             self._small_left = SMALL_BYTES
             refs, places = [], []
@@ -200,6 +202,8 @@ class Call:
                 refs.append(ref)
                 places.append(place)
             self.places = tuple(places)
+            self.bytes_in = sum(p.target.nbytes for p in places if p.target is not None)
+            self.plain = all(p.target is not None for p in places)
             head = wire.RequestHeader(kind, tuple(refs), tuple(outputs), dict(parameters or {}))
             self._write_header(head)
         except BaseException:
@@ -221,7 +225,8 @@ class Call:
             offset = self._room(array.nbytes)
             part = self.link.mapping.segment[offset : offset + array.nbytes]
             target = np.ndarray(array.shape, DTYPES[dtype], part)
-        return wire.TensorRef(name, dtype, array.shape, offset, array.nbytes), Place(name, target)
+        ref = wire.TensorRef(name, dtype, array.shape, offset, array.nbytes)
+        return ref, Place(name, target, array.dtype, array.shape)
 
     def _room(self, size: int) -> int:
         rounded = max(64, (size + 63) & ~63)
@@ -251,10 +256,10 @@ class Call:
 
     def write(self, inputs: Mapping[str, Array]) -> None:
         """Copy the data of `inputs`, which have this call's form, into place."""
-        for name, target in self.places:
+        for name, target, _, _ in self.places:
             if target is not None:
                 target[...] = inputs[name]
-                self.link.copied_bytes += target.nbytes
+        self.link.copied_bytes += self.bytes_in
 
     # --- sending and waiting -----------------------------------------------------------------
 
@@ -362,12 +367,18 @@ class Call:
 
     def result(self, rc: int) -> Result:
         """The answer as the caller gets it; the call rests now or when its views die."""
-        if rc & SAME and self._small:
-            outputs = {name: view.copy() for name, view in self._views}
-            self.link.copied_bytes += self._small_bytes
-            self.rest()
-            return Result(outputs)
-        return self._fresh(rc)
+        if not (rc & SAME and self._small):
+            return self._fresh(rc)
+        result = Result()
+        for name, view in self._views:
+            result[name] = view.copy()
+        link = self.link
+        link.copied_bytes += self._small_bytes
+        self.hold = None
+        self.family.append(self)  # `rest`, without the call
+        if link.waiting:
+            link.announce()
+        return result
 
     def _fresh(self, rc: int) -> Result:
         parameters: dict[str, Any] = {}
@@ -425,7 +436,7 @@ class Call:
         """Done with: keep it for the next request of this form, or free it."""
         self.hold = None
         if self.reusable:
-            self._family.append(self)
+            self.family.append(self)
             if self.link.waiting:
                 self.link.announce()
         else:
@@ -436,7 +447,7 @@ class Call:
         link = self.link
         if link.closed:
             return
-        self._family.members -= 1
+        self.family.members -= 1
         lib.mlos_slot_release(link.pointer, self.slot)
         for offset in self._memory:
             link.free(offset)
@@ -483,28 +494,27 @@ def as_arrays(inputs: Mapping[str, Any], signature: Signature) -> Mapping[str, A
     return inputs
 
 
-def resting_call(link: Link, inputs: Mapping[str, Any]) -> Call | None:
-    """The hot path of `obtain`: a rested call of plain arrays, with their data in place."""
+def again(recent: Family, inputs: Mapping[str, Any]) -> Call | None:
+    """The hot path of `obtain`: a rested call of the last form, if `inputs` are of that form
+    and plain arrays; their data are then in place."""
     try:
-        resting = link.idle[
-            tuple(
-                [
-                    (name, a.dtype.num, a.shape)
-                    if a.base is None
-                    else (name, a.dtype.num, a.shape, offset_in(link, a))
-                    for name, a in inputs.items()
-                ]
-            )
-        ]
-        call: Call = resting.pop()
-    except (AttributeError, KeyError, IndexError, TypeError):
-        return None  # no arrays, or a form that does not rest
-    for name, target in call.places:
-        if target is not None:
-            target[...] = inputs[name]
-            link.copied_bytes += target.nbytes
-    call.hold = inputs
-    return call
+        call: Call = recent.pop()
+    except IndexError:
+        return None
+    if call.plain and len(inputs) == len(call.places):
+        try:
+            for name, target, dtype, shape in call.places:
+                array = inputs[name]
+                if array.dtype is not dtype or array.shape != shape or array.base is not None:
+                    break
+                target[...] = array  # type: ignore[index]
+            else:
+                call.link.copied_bytes += call.bytes_in
+                return call
+        except (KeyError, AttributeError):
+            pass  # another name, or no array
+    recent.append(call)
+    return None
 
 
 def obtain(

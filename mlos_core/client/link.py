@@ -256,6 +256,8 @@ class Link:
             self.closed = True
             self.inherited = forked
             lib.mlos_client_disown(self.pointer)
+            for family in self.idle.values():
+                family.clear()
             self.idle.clear()
             self._abandoned.clear()
         if self.on_close is not None and not forked:
