@@ -21,7 +21,7 @@ from mlos_core.errors import InvalidInput, MlosError, Unavailable
 
 def install(
     spec: str | PackageSpec | PathSpec,
-    home: Path | None = None,
+    home: Path | str | None = None,
     progress: Progress | None = None,
     *,
     replace: bool = False,

@@ -76,8 +76,10 @@ class Freed(msgspec.Struct, frozen=True):
 class Store:
     """The store below `home`. Processes may use one store at the same time."""
 
-    def __init__(self, home: Path | None = None, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
-        self.home = (home or default_home()).absolute()
+    def __init__(
+        self, home: Path | str | None = None, lock_timeout_s: float = LOCK_TIMEOUT_S
+    ) -> None:
+        self.home = (Path(home) if home else default_home()).absolute()
         self.blobs = self.home / "blobs" / "sha256"
         self.models = self.home / "models"
         self._staging = self.home / "staging"

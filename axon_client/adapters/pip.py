@@ -191,7 +191,9 @@ def explain(errors: str) -> MlosError:
         )
     versions = _VERSIONS.search(errors)
     if _UNREACHABLE.search(errors):
-        return Unavailable(f"the package index cannot be reached: {reason}", hint="try again later")
+        return Unavailable(
+            f"the package index cannot be reached: {reason}", hint="check the network"
+        )
     if versions and versions[1] != "none":
         newest = ", ".join(versions[1].split(", ")[-8:])
         return NotFound(reason, hint=f"newest versions with a wheel for this machine: {newest}")

@@ -28,6 +28,13 @@ def test_a_folder_is_installed_with_all_that_is_not_hidden(home, folder):
     assert model.manifest.spec.framework.name == "onnx"
 
 
+def test_the_store_can_be_chosen_by_the_caller(home, folder, tmp_path):
+    for chosen in (tmp_path / "one", str(tmp_path / "two")):
+        model = axon_client.install(str(folder), home=chosen)
+        assert str(model.path).startswith(f"{chosen}/models/")
+    assert not home.exists()
+
+
 def test_the_original_may_change_afterwards(home, folder, onnx):
     model = axon_client.install(str(folder))
     (folder / "model.onnx").write_bytes(b"changed")

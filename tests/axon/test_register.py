@@ -93,7 +93,7 @@ def test_the_manifest_of_a_chosen_file_names_no_other_format(home, folder, daemo
     assert spec["framework"] == {"name": "gguf"}
     assert (spec["format"]["type"], spec["format"]["execution_format"]) == ("gguf", "gguf")
     assert [file["path"] for file in spec["format"]["execution_files"]] == ["weights.gguf"]
-    assert "io" not in spec
+    assert spec["io"] == {}
 
 
 def test_the_client_is_asked_for_the_socket_that_was_given(monkeypatch):
