@@ -28,7 +28,7 @@ def test_an_onnx_package_is_installed_with_its_schema(home, store, spec, main, i
 
 
 def test_a_package_of_three_models_lists_all(home, store):
-    model = axon_client.install("pypi/rapidocr")
+    model = axon_client.install("pypi/rapidocr@3.10.0")
     names = [file.path for file in model.models]
     assert len([name for name in names if name.endswith(".onnx")]) == 3
     for name in names:
