@@ -13,12 +13,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from mlos_core.errors import Overloaded, from_wire
-from mlos_core.ipc import bell, channel
+from mlos_core.errors import Overloaded
+from mlos_core.ipc import bell
 from mlos_core.ipc import header as wire
-from mlos_core.ipc.native import AGAIN, CLOSED, ffi, lib
 from mlos_core.ipc.worker import WorkerPort
-from mlos_core.types import dtype_name
+
+from .daemon import Daemon, HostProcess
+from .peer import ClientEnd
 
 RING_EVENTS = 8
 
@@ -141,75 +142,25 @@ class EagerPort:
         return getattr(self._port, name)
 
 
-class Ticket:
-    """The client's side of a request over the real channel, on the C interface."""
-
-    def __init__(self, rig, inputs, kind, outputs, parameters, deadline_ns):
-        self.rig, self.slot = rig, lib.mlos_slot_acquire(rig.client.pointer)
-        self.room = ffi.new("char[]", 1 << 14)
-        refs = [self._place(name, array) for name, array in inputs.items()]
-        head = wire.RequestHeader(kind, tuple(refs), tuple(outputs), parameters)
-        raw = wire.encode(head)
-        at = lib.mlos_slot_request_off(rig.client.pointer, self.slot)
-        rig.client.segment[at : at + len(raw)] = raw
-        left = deadline_ns - time.monotonic_ns() if deadline_ns else -1
-        status = lib.mlos_submit(rig.client.pointer, rig.bell, self.slot, at, len(raw), left)
-        assert status >= 0
-
-    def _place(self, name, array):
-        at = lib.mlos_arena_alloc(self.rig.client.pointer, max(array.nbytes, 1))
-        self.rig.client.segment[at : at + array.nbytes] = array.tobytes()
-        return wire.TensorRef(name, dtype_name(array), array.shape, at, array.nbytes)
-
-    def cancel(self):
-        lib.mlos_cancel(self.rig.client.pointer, self.slot)
-
-    def read_events(self):
-        events = []
-        while True:
-            size = lib.mlos_next_event(
-                self.rig.client.pointer, self.slot, self.room, len(self.room), 0
-            )
-            if size < 0 or size == 0:
-                assert size in (AGAIN, CLOSED, 0)
-                return events
-            events.append(msgspec.msgpack.decode(ffi.buffer(self.room, size)[:]))
-
-    def reply(self):
-        if lib.mlos_poll(self.rig.client.pointer, self.slot) < 0:
-            return None
-        length = ffi.new("uint32_t *")
-        where = lib.mlos_reply(self.rig.client.pointer, self.slot, length)
-        head = wire.decode_reply(ffi.buffer(where, length[0])[:])
-        if head.code:
-            raise from_wire(head.code, head.message, head.hint)
-        segment = self.rig.client.segment
-        return {ref.name: wire.view(segment, ref).copy() for ref in head.outputs}
-
-
 class RealRig:
     def __init__(self):
-        bell_fd, segment = bell.create(), channel.create(64, 1 << 20, 4 << 20, event_bytes=256)
-        self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.segment_fd = segment
-        self.bell = bell.map_bell(bell_fd)
-        self.client = channel.Mapping(segment, self.eventfd, guarded=False)
+        bell_fd = bell.create()
+        self.client = ClientEnd(bell_fd)
         self.real = WorkerPort(bell_fd, owner=1, lane=0)
-        self.real.attach(os.dup(segment), os.dup(self.eventfd))
+        self.real.attach(*(os.dup(fd) for fd in self.client.fds()[:2]))
         self.port = EagerPort(self.real)
-        self._tickets = 0
+        self._submitted = 0
 
-    def submit(self, inputs, kind=wire.INFER, outputs=(), parameters=None, deadline_ns=0):
-        self._tickets += 1
-        return Ticket(self, inputs, kind, outputs, parameters or {}, deadline_ns)
+    def submit(self, inputs, **changes):
+        self._submitted += 1
+        return self.client.submit(inputs, **changes)
 
     def idle(self):
-        return self.port.counters()["answered"] == self._tickets
+        return self.port.counters()["answered"] == self._submitted
 
     def close(self):
         self.real.close()
-        os.close(self.segment_fd)
-        os.close(self.eventfd)
+        self.client.close()
 
 
 @pytest.fixture(params=[FakeRig, RealRig], ids=["fake", "real"])
@@ -234,3 +185,28 @@ def real():
     made = RealRig()
     yield made
     made.close()
+
+
+# --- processes ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    """A control socket that workers connect to."""
+    made = Daemon(tmp_path / "d.sock")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start_host(tmp_path):
+    """Start plugin hosts; `code` is the module of the plugin `toy`."""
+    hosts = []
+
+    def start(code, name="toy"):
+        hosts.append(HostProcess(code, tmp_path, name))
+        return hosts[-1]
+
+    yield start
+    for host in hosts:
+        host.close()
