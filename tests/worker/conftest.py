@@ -57,6 +57,9 @@ class FakeRequest:
                 self.port.counted["copied_bytes"] += array.nbytes
         self.port.counted["answered"] += 1
 
+    def again(self, outputs):
+        return False
+
     def fail(self, error):
         assert self.answered is None, "answered twice"
         self.answered = error

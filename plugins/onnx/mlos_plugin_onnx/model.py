@@ -57,7 +57,8 @@ class OnnxModel(TensorModel):
         plan = self._plans.get(key)
         if plan is None or not plan.fits(batch):
             plan = self._plan(batch, key)
-            if plan is None:
+            if plan is None or plan.small:
+                # Arrays that may never come again: not worth a binding yet.
                 return self._infer_plain(batch)
         binding, outputs = plan.prepare(batch, allocate)
         try:

@@ -23,21 +23,46 @@ def frozen(values, dtype=np.float32):
     return array
 
 
-def test_the_second_call_of_a_shape_writes_where_allocate_says(doubling, load, arena):
+def test_arrays_that_come_again_are_bound_and_outputs_written_where_allocate_says(
+    doubling, load, arena
+):
     model = load(doubling)
     x = frozen([[1, 2, 3]])
-    first = model.infer({"x": x}, arena)["y"]
-    assert not arena.given
-    second = model.infer({"x": x}, arena)["y"]
-    assert arena.holds(second)
-    np.testing.assert_array_equal(second, first)
+    outputs = [model.infer({"x": x}, arena)["y"] for _ in range(4)]
+    assert [arena.holds(y) for y in outputs] == [False, False, True, True]
+    for y in outputs:
+        assert y.tolist() == [[2, 4, 6]]
 
 
-def test_outputs_of_a_fixed_shape_are_bound_from_the_first_call(save, load, arena):
-    path = save([helper.make_node("Neg", ["x"], ["y"])], [("x", FLOAT, [2])], [("y", FLOAT, [2])])
-    y = load(path).infer({"x": frozen([1, -2])}, arena)["y"]
+def test_large_outputs_of_a_known_shape_are_bound_at_once(doubling, load, arena):
+    model = load(doubling)
+    for start in range(3):
+        x = np.full((5000, 3), start, np.float32)
+        y = model.infer({"x": x}, arena)["y"]
+        assert arena.holds(y) == (start > 0)
+        np.testing.assert_array_equal(y, x + x)
+
+
+def test_each_place_of_the_output_gets_its_own_binding(doubling, load):
+    model = load(doubling)
+    memory = np.zeros((1, 3), np.float32)
+    batch = {"x": memory}
+    places = [np.empty((1, 3), np.float32) for _ in range(3)]
+    for turn in range(12):
+        memory[:] = turn
+        place = places[turn % 3]
+        y = model.infer(batch, lambda *_, place=place: place)["y"]
+        assert y.tolist() == [[2 * turn] * 3]
+        assert y is place or turn < 2
+
+
+def test_large_outputs_of_a_fixed_shape_are_bound_from_the_first_call(save, load, arena):
+    node = helper.make_node("Neg", ["x"], ["y"])
+    path = save([node], [("x", FLOAT, [9999])], [("y", FLOAT, [9999])])
+    x = np.arange(9999, dtype=np.float32)
+    y = load(path).infer({"x": x}, arena)["y"]
     assert arena.holds(y)
-    assert y.tolist() == [-1, 2]
+    np.testing.assert_array_equal(y, -x)
 
 
 def test_a_bound_input_is_read_where_it_lies(doubling, load, arena):

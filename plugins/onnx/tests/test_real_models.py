@@ -69,11 +69,11 @@ def test_the_answer_is_that_of_onnxruntime_in_process_bit_for_bit(case, unpacked
     for seed in range(4):
         batch = {name: fill(shape, dtypes[name], seed) for name, shape in shapes.items()}
         want = session.run(None, batch)
-        for _ in range(3):
+        for turn in range(4):
             got = model.infer(batch, arena)
             for spec, array in zip(model.signature.outputs, want, strict=True):
                 assert got[spec.name].tobytes() == array.tobytes()
-                assert arena.holds(got[spec.name]) or seed == 0
+                assert arena.holds(got[spec.name]) or turn < 2
 
 
 def test_no_model_with_a_hidden_state_is_taken_for_a_batch(unpacked, load):
