@@ -88,9 +88,9 @@ def encode_error(error: MlosError, limit: int) -> bytes:
 
 
 def _cut(text: str, limit: int) -> str:
-    raw = text.encode()
+    raw = text.encode(errors="replace")
     if len(raw) <= limit:
-        return text
+        return raw.decode()
     return raw[: limit - 3].decode(errors="ignore") + "…"
 
 
@@ -119,4 +119,7 @@ def view(segment: memoryview, ref: TensorRef, *, base: int = 0) -> Array:
         raise InvalidInput(f"tensor {ref.name!r}: {ref.nbytes} bytes do not hold its shape")
     if ref.offset % dtype.itemsize:
         raise InvalidInput(f"tensor {ref.name!r} is not aligned")
-    return np.ndarray(ref.shape, dtype, part)
+    try:
+        return np.ndarray(ref.shape, dtype, part)
+    except ValueError as err:  # no bytes, but dimensions whose product NumPy cannot hold
+        raise InvalidInput(f"tensor {ref.name!r} has an impossible shape: {err}") from err

@@ -13,8 +13,9 @@ import collections
 import math
 import os
 import threading
+import time
 from collections.abc import Mapping as MappingABC
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,6 +26,7 @@ from mlos_core.errors import (
     DeadlineExceeded,
     InvalidInput,
     MlosError,
+    ModelFailed,
     Overloaded,
     PayloadTooLarge,
     Quarantined,
@@ -48,9 +50,21 @@ from mlos_core.types import BYTES, DTYPES, Array, dtype_name, encode_bytes
 MAX_CHANNELS: Final = 4096
 _ERROR_BYTES: Final = 960
 _PONG: Final = wire.encode(wire.ReplyHeader())
+# Bound once: looking a function up in the library costs as much as calling it.
+_answer: Final = lib.mlos_answer
+_next: Final = lib.mlos_port_next
 _encode_event: Final = msgspec.msgpack.Encoder().encode
 
-Placed = tuple[int, int]  # offset, bytes
+
+class Made(NamedTuple):
+    """An output's array as `allocate` made it. A small one stays in its place for good."""
+
+    array: Array
+    dtype: str
+    shape: tuple[int, ...]
+    small: bool
+    offset: int
+    size: int
 
 
 class Seat:
@@ -122,7 +136,7 @@ class Request:
         self._task = lib.mlos_port_task(port._pointer, seat.index, slot)
         self._small_off = lib.mlos_reply_small_off(port._pointer, seat.index, slot)
         self._small_used = 0
-        self._made: dict[str, tuple[Array, Placed]] = {}
+        self._made: dict[str, Made] = {}
         self._known: tuple[tuple[str, Array], ...] = ()
         self._reply = b""
         self.checked: object = None
@@ -182,20 +196,16 @@ class Request:
             PayloadTooLarge: the tensor is larger than the reply arena.
         """
         made = self._made.get(name)
-        if made is not None:
-            array, (offset, _) = made
-            if array.shape == shape and array.dtype == DTYPES[dtype] and self._is_small(offset):
-                return array
+        if made is not None and made.small and made.shape == shape and made.dtype == dtype:
+            return made.array
         if dtype not in DTYPES:
             raise InvalidInput(f"output {name!r}: no room can be made for dtype {dtype!r}")
         size = math.prod(shape) * DTYPES[dtype].itemsize
         offset = self._place(size)
         array = self._seat.array(offset, dtype, shape)
-        self._made[name] = (array, (offset, size))
+        small = 0 <= offset - self._small_off < SMALL_BYTES
+        self._made[name] = Made(array, dtype, shape, small, offset, size)
         return array
-
-    def _is_small(self, offset: int) -> bool:
-        return bool(0 <= offset - self._small_off < SMALL_BYTES)
 
     def _place(self, size: int) -> int:
         """Room for `size` bytes: in the slot while that has any, else in the reply arena.
@@ -209,16 +219,8 @@ class Request:
             self._small_used += rounded
             return int(offset)
         status = lib.mlos_reply_alloc(self._shared, self._index, self._slot, size)
-        if status == TOO_BIG:
-            raise PayloadTooLarge(
-                f"an output of {size} bytes is larger than the channel's reply arena",
-                hint=f"attach with reply_bytes of at least {size}",
-            )
-        if status == AGAIN:
-            raise Overloaded(
-                "the channel's reply arena is full of answers the client still holds",
-                hint="release or copy earlier results, or attach with more reply_bytes",
-            )
+        if status == TOO_BIG or status == AGAIN:
+            raise _no_room(status, size)
         return check(status)
 
     def answer(
@@ -236,35 +238,41 @@ class Request:
             started_ns: start of the computation, for the statistics; 0: when claimed.
             ended_ns: its end; 0: now.
         """
-        reply = self._reply
-        if parameters or not reply or len(outputs) != len(self._known):
-            reply = b""
-        else:
-            for name, array in self._known:
-                if outputs.get(name) is not array:
-                    reply = b""
-                    break
-        if not reply:
-            try:
-                reply = self._make_reply(outputs, parameters or {})
-            except MlosError as err:
-                self.fail(err)
-                return
-        lib.mlos_answer(
-            self._shared, self._index, self._slot, reply, len(reply), started_ns, ended_ns
-        )
+        ended = ended_ns or time.monotonic_ns()  # before any copy
+        try:
+            reply = self._make_reply(outputs, parameters or {})
+        except MlosError as err:
+            self.fail(err)
+            return
+        except (TypeError, ValueError, OverflowError) as err:
+            self.fail(ModelFailed(f"the model's answer cannot be sent: {err}"))
+            return
+        rc = _answer(self._shared, self._index, self._slot, reply, len(reply), started_ns, ended)
+        if rc == AGAIN or rc == TOO_BIG:  # a long header, and no room for it in the arena
+            self.fail(_no_room(rc, len(reply)))
+
+    def again(self, outputs: MappingABC[str, Array]) -> bool:
+        """Publish `outputs` if they are the very arrays of the last answer to this header.
+
+        That answer was judged and encoded, so there is nothing left to do. The hot path.
+        """
+        known = self._known
+        if not known or len(outputs) != len(known):
+            return False
+        for name, array in known:
+            if outputs.get(name) is not array:
+                return False
+        _answer(self._shared, self._index, self._slot, self._reply, len(self._reply), 0, 0)
+        return True
 
     def _make_reply(self, outputs: MappingABC[str, Array], parameters: dict[str, Any]) -> bytes:
         refs: list[wire.TensorRef] = []
         known: list[tuple[str, Array]] = []
         for name, array in outputs.items():
             made = self._made.get(name)
-            if made is not None and made[0] is array:
-                offset, size = made[1]
-                refs.append(
-                    wire.TensorRef(name, dtype_name(array), tuple(array.shape), offset, size)
-                )
-                if self._is_small(offset):
+            if made is not None and made.array is array:
+                refs.append(wire.TensorRef(name, made.dtype, made.shape, made.offset, made.size))
+                if made.small:
                     known.append((name, array))
             else:
                 refs.append(self._copy(name, array))
@@ -280,7 +288,7 @@ class Request:
         offset = self._place(size)
         target = self._seat.mapping.segment[offset : offset + size]
         if raw is None:
-            np.ndarray(array.shape, array.dtype, target)[...] = array
+            np.ndarray(array.shape, DTYPES[dtype], target)[...] = array
         else:
             target[:] = raw
         self._port.copied_bytes += size
@@ -290,7 +298,7 @@ class Request:
         """Answer with an error."""
         reply = wire.encode_error(error, _ERROR_BYTES)
         self._port.failures += 1
-        lib.mlos_answer(self._shared, self._index, self._slot, reply, len(reply), 0, 0)
+        _answer(self._shared, self._index, self._slot, reply, len(reply), 0, 0)
 
     def emit(self, data: object) -> bool:
         """Append one event to the stream; false when the reader is behind and the ring full.
@@ -305,6 +313,18 @@ class Request:
         if status == TOO_BIG:
             raise PayloadTooLarge(f"a stream event of {len(raw)} bytes is too large")
         return bool(check(status))
+
+
+def _no_room(status: int, size: int) -> MlosError:
+    if status == TOO_BIG:
+        return PayloadTooLarge(
+            f"an output of {size} bytes is larger than the channel's reply arena",
+            hint=f"attach with reply_bytes of at least {size}",
+        )
+    return Overloaded(
+        "the channel's reply arena is full of answers the client still holds",
+        hint="release or copy earlier results, or attach with more reply_bytes",
+    )
 
 
 class WorkerPort:
@@ -347,7 +367,10 @@ class WorkerPort:
         self._seats: dict[int, Seat] = {}
         self._requests: dict[int, Request] = {}
         self._orders: collections.deque[Any] = collections.deque()
+        self._leaving: list[Any] = []  # removals that wait for held requests
         self._claiming = True
+        self._timeout: float | None = None
+        self._timeout_ns = nanoseconds(None)
         self._reported: set[int] = set()
         self.copied_bytes = 0
         self.failures = 0
@@ -374,16 +397,20 @@ class WorkerPort:
     def detach(self, index: int) -> None:
         """Let a channel go, as soon as the claiming thread comes by.
 
-        Its requests that are still held can be answered; nobody hears it.
+        Requests of it that are held see that they are cancelled; it goes with the last.
         """
 
         def remove() -> None:
-            lib.mlos_port_remove(self._pointer, index)
+            if lib.mlos_port_remove(self._pointer, index, False) == AGAIN:
+                self._leaving.append(remove)
+                return
             for key in [k for k in self._requests if k >> 12 == index]:
                 del self._requests[key]
             with self._lock:
                 self._reported.discard(index)
-                self._seats.pop(index).close()
+                seat = self._seats.pop(index, None)
+            if seat is not None:
+                seat.close()
 
         self._order(remove)
 
@@ -451,7 +478,9 @@ class WorkerPort:
             self._obey()
         if not self._claiming:
             return None
-        key = lib.mlos_port_next(self._pointer, -1 if timeout is None else nanoseconds(timeout))
+        if timeout != self._timeout:
+            self._timeout, self._timeout_ns = timeout, nanoseconds(timeout)
+        key = _next(self._pointer, self._timeout_ns)
         if key > 0 and key & 3 == 1:
             request = self._requests.get(key & ~3)
             if request is not None:
@@ -469,6 +498,9 @@ class WorkerPort:
     def _obey(self) -> None:
         while self._orders:
             self._orders.popleft()()
+        if self._leaving:
+            self._orders.extend(self._leaving)  # tried again before the next claim
+            self._leaving.clear()
 
     def _claimed(self, key: int) -> Request | None:
         if key < 0:
@@ -521,14 +553,14 @@ class WorkerPort:
         self._reply(index, slot, wire.encode_error(error, _ERROR_BYTES))
 
     def _reply(self, index: int, slot: int, reply: bytes) -> None:
-        lib.mlos_answer(self._pointer, index, slot, reply, len(reply), 0, 0)
+        _answer(self._pointer, index, slot, reply, len(reply), 0, 0)
 
     def close(self) -> None:
         """Let everything go. The port cannot be used afterwards."""
         self._claiming = False
         with self._lock:
             for index in list(self._seats):
-                lib.mlos_port_remove(self._pointer, index)
+                lib.mlos_port_remove(self._pointer, index, True)
                 self._seats.pop(index).close()
             self._requests.clear()
         os.close(self.bell_fd)

@@ -77,25 +77,15 @@ class BatchLoop:
             if joins and self._gather(request):
                 continue
             try:
-                rows = request.checked
-                if rows:
-                    outputs = infer(request.inputs, request.allocate)
-                    if request.again(outputs):
-                        tally.executions += 1
-                        tally.rows += rows
-                        continue
-                    if fit(outputs) and not request.outputs:
-                        request.answer(outputs)
-                        tally.executions += 1
-                        tally.rows += rows
-                        continue
-                rows = request.checked or self._check(request)
-                started = clock()
+                rows, started = request.checked, 0
+                if not rows:
+                    rows, started = self._check(request), clock()
                 outputs = infer(request.inputs, request.allocate)
-                ended = clock()
-                if request.outputs or not fit(outputs):
-                    outputs = select(outputs, request.outputs)
-                request.answer(outputs, None, started, ended)
+                if not request.again(outputs):
+                    ended = clock()
+                    if request.outputs or not fit(outputs):
+                        outputs = select(outputs, request.outputs)
+                    request.answer(outputs, None, started, ended)
             except BaseException as error:
                 self._fail(request, error)
             else:

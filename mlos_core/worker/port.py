@@ -87,6 +87,11 @@ class Request(Protocol):
         """Publish the reply."""
         ...
 
+    def again(self, outputs: Mapping[str, Array]) -> bool:
+        """Publish `outputs` if they are the very arrays of the last answer to this header;
+        false, and nothing published, otherwise."""
+        ...
+
     def fail(self, error: MlosError) -> None:
         """Publish an error instead."""
         ...
