@@ -7,6 +7,7 @@ each element a little-endian u32 length followed by that many bytes.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any, Final
@@ -132,7 +133,12 @@ def encode_bytes(array: Array) -> bytes:
     """Serialise a tensor of strings: per element a u32 length (little endian) and its bytes."""
     parts: list[bytes] = []
     for item in array.reshape(-1):
-        raw = item.encode() if isinstance(item, str) else bytes(item)
+        if isinstance(item, str):
+            raw = item.encode()
+        elif isinstance(item, bytes | bytearray | memoryview):
+            raw = bytes(item)
+        else:
+            raise InvalidInput(f"a bytes tensor holds a {type(item).__name__}, not bytes or text")
         parts.append(struct.pack("<I", len(raw)))
         parts.append(raw)
     return b"".join(parts)
@@ -145,7 +151,7 @@ def decode_bytes(data: bytes | memoryview, shape: tuple[int, ...]) -> Array:
         InvalidInput: the data are cut short or do not hold exactly that many elements.
     """
     view = memoryview(data)
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     if count * 4 > len(view):
         raise InvalidInput(f"a bytes tensor of {count} elements cannot lie in {len(view)} bytes")
     items = np.empty(count, dtype=object)
@@ -161,4 +167,7 @@ def decode_bytes(data: bytes | memoryview, shape: tuple[int, ...]) -> Array:
         at += size
     if at != len(view):
         raise InvalidInput(f"a bytes tensor has {len(view) - at} bytes too many")
-    return items.reshape(shape)
+    try:
+        return items.reshape(shape)
+    except ValueError as err:  # no elements, but dimensions whose product NumPy cannot hold
+        raise InvalidInput(f"a bytes tensor of an impossible shape: {err}") from err

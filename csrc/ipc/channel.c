@@ -95,6 +95,13 @@ static int check(const mlos_header *h, uint64_t file_size) {
     return 0;
 }
 
+/* The daemon reserves every page. A file with holes was made longer afterwards, and mapping
+ * it would fill /dev/shm. */
+static int check_reserved(const mlos_header *h, uint64_t reserved) {
+    if (reserved < h->total_size) return FAIL(MLOS_E_BROKEN, "the segment has holes");
+    return 0;
+}
+
 /* --- mapping ------------------------------------------------------------------------------- */
 
 static int read_header(int fd, mlos_header *h, uint64_t *size) {
@@ -104,7 +111,8 @@ static int read_header(int fd, mlos_header *h, uint64_t *size) {
     if (got != sizeof *h) return FAIL(MLOS_E_BROKEN, "the segment is shorter than its header");
     if (h->magic != MLOS_MAGIC) return FAIL(MLOS_E_BROKEN, "the segment is not formatted");
     *size = (uint64_t)st.st_size;
-    return check(h, *size);
+    int status = check(h, *size);
+    return status ? status : check_reserved(h, 512 * (uint64_t)st.st_blocks);
 }
 
 static int fill_client_side(mlos_channel *c) {

@@ -29,12 +29,12 @@ struct mlos_channel {
 
     /* The client's end. `lock` protects the submission ring's tail, the free list and the arena. */
     pthread_mutex_t lock;
-    bool disowned;
+    atomic_bool disowned;
     _Atomic uint8_t *busy; /* a thread is inside mlos_submit or mlos_call with this slot */
     uint64_t *words;       /* what each slot's word must be while the client holds it */
     uint32_t *free_slots;
     uint32_t free_count;
-    uint32_t peer_cpu; /* processor of the worker that answered last */
+    _Atomic uint32_t peer_cpu; /* processor of the worker that answered last */
     arena *book;
     waiter wait;
 };

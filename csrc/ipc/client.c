@@ -19,24 +19,34 @@ void mlos_client_wait_mode(mlos_channel *c, int mode, uint64_t poll_max_ns) {
 
 static bool valid(const mlos_channel *c, uint32_t slot) { return slot < c->slot_count; }
 
+static bool is_disowned(mlos_channel *c) {
+    return atomic_load_explicit(&c->disowned, memory_order_relaxed);
+}
+
 #define CHECK_SLOT(c, slot)                                                                        \
-    if ((c)->disowned) return MLOS_E_FORKED;                                                       \
+    if (is_disowned(c)) return MLOS_E_FORKED;                                                       \
     if (!valid(c, slot)) return FAIL(MLOS_E_ARGUMENT, "no slot %u", slot)
 
-void mlos_client_disown(mlos_channel *c) { c->disowned = true; }
+void mlos_client_disown(mlos_channel *c) { atomic_store(&c->disowned, true); }
 
 /* --- slots --------------------------------------------------------------------------------- */
 
 int mlos_slot_acquire(mlos_channel *c) {
     int slot = MLOS_E_AGAIN;
-    if (c->disowned) return MLOS_E_FORKED;
+    if (is_disowned(c)) return MLOS_E_FORKED;
     pthread_mutex_lock(&c->lock);
     if (c->free_count) slot = (int)c->free_slots[--c->free_count];
     pthread_mutex_unlock(&c->lock);
     return slot;
 }
 
-uint32_t mlos_slots_free(mlos_channel *c) { return c->free_count; }
+uint32_t mlos_slots_free(mlos_channel *c) {
+    if (is_disowned(c)) return 0;
+    pthread_mutex_lock(&c->lock);
+    uint32_t count = c->free_count;
+    pthread_mutex_unlock(&c->lock);
+    return count;
+}
 
 static uint64_t offset_of(const mlos_channel *c, const void *where) {
     return (uint64_t)((const uint8_t *)where - c->base);
@@ -90,7 +100,7 @@ int mlos_slot_release(mlos_channel *c, uint32_t slot) {
 static int submit(mlos_channel *c, mlos_bell *bell, uint32_t index, uint64_t header_off,
                   uint32_t header_len, int64_t timeout_ns) {
     if (mlos_word_state(c->words[index]) != MLOS_FREE && free_answered(c, index))
-        return FAIL(MLOS_E_BUSY, "slot %u is still in use", index);
+        return FAIL(MLOS_E_AGAIN, "slot %u is not answered yet", index);
     mlos_slot *slot = &c->slots[index];
     uint64_t word = c->words[index], now = now_ns();
     slot->header_off = header_off;
@@ -183,7 +193,7 @@ static int client_wait(mlos_channel *c, uint32_t slot, answer_watch *watch, int6
     uint64_t start = now_ns();
     uint64_t slice = start + WAIT_SLICE_NS;
     uint64_t end = timeout_ns < 0 ? UINT64_MAX : start + (uint64_t)timeout_ns;
-    uint64_t window = waiter_window(&c->wait, c->peer_cpu == this_cpu());
+    uint64_t window = waiter_window(&c->wait, hint32(&c->peer_cpu) == this_cpu());
     if (window > end - start) window = end - start;
     if (waiter_poll(&c->wait, window, answer_ready, watch)) return 0;
     if (closed(c)) return MLOS_E_CLOSED;
@@ -207,7 +217,7 @@ int mlos_poll(mlos_channel *c, uint32_t slot) {
     if (mlos_word_state(c->words[slot]) == MLOS_FREE)
         return FAIL(MLOS_E_ARGUMENT, "slot %u was not submitted", slot);
     if (!answered(c, slot, &word)) return closed(c) ? MLOS_E_CLOSED : MLOS_E_AGAIN;
-    c->peer_cpu = c->slots[slot].worker_cpu;
+    HINT_SET(&c->peer_cpu, c->slots[slot].worker_cpu);
     return (int)(READ_ONCE(c->slots[slot].reply_len) & (MLOS_SAME - 1));
 }
 
@@ -251,7 +261,7 @@ void mlos_reply_times(mlos_channel *c, uint32_t slot, uint64_t *queue_ns, uint64
 }
 
 void mlos_cancel(mlos_channel *c, uint32_t slot) {
-    if (c->disowned || !valid(c, slot)) return;
+    if (is_disowned(c) || !valid(c, slot)) return;
     atomic_store_explicit(&c->slots[slot].cancel,
                           (uint64_t)mlos_word_generation(c->words[slot]) + 1,
                           memory_order_release);
@@ -281,8 +291,8 @@ static int take_event(mlos_channel *c, uint32_t index, char *into, uint32_t room
     uint32_t there = head - tail;
     if (!there) return MLOS_E_AGAIN;
     const uint8_t *ring = channel_event_ring(c, index);
-    const uint32_t length = there < 4 ? UINT32_MAX : ring_u32(ring, c->event_bytes - 1, tail);
-    if (there > c->event_bytes || length > there - 4)
+    const uint32_t length = there < 4 ? 0 : ring_u32(ring, c->event_bytes - 1, tail);
+    if (there > c->event_bytes || !length || length > there - 4)
         return FAIL(MLOS_E_BROKEN, "the event ring contradicts itself");
     if (length > room) return FAIL(MLOS_E_TOO_BIG, "an event of %u bytes", length);
     ring_read(ring, c->event_bytes, tail + 4, into, length);
@@ -328,7 +338,7 @@ int mlos_take_done(mlos_channel *c, uint64_t *bits) {
 /* --- arena C ------------------------------------------------------------------------------- */
 
 int64_t mlos_arena_alloc(mlos_channel *c, uint64_t bytes) {
-    if (c->disowned) return MLOS_E_FORKED;
+    if (is_disowned(c)) return MLOS_E_FORKED;
     pthread_mutex_lock(&c->lock);
     int64_t at = arena_alloc(c->book, bytes);
     pthread_mutex_unlock(&c->lock);
@@ -336,7 +346,7 @@ int64_t mlos_arena_alloc(mlos_channel *c, uint64_t bytes) {
 }
 
 int mlos_arena_free(mlos_channel *c, uint64_t offset) {
-    if (c->disowned) return MLOS_E_FORKED;
+    if (is_disowned(c)) return MLOS_E_FORKED;
     pthread_mutex_lock(&c->lock);
     int status = arena_free(c->book, offset - c->arena_c_off);
     pthread_mutex_unlock(&c->lock);
@@ -344,7 +354,7 @@ int mlos_arena_free(mlos_channel *c, uint64_t offset) {
 }
 
 uint64_t mlos_arena_used(mlos_channel *c) {
-    if (c->disowned) return 0;
+    if (is_disowned(c)) return 0;
     pthread_mutex_lock(&c->lock);
     uint64_t used = arena_used(c->book);
     pthread_mutex_unlock(&c->lock);

@@ -18,8 +18,10 @@
 typedef struct seat {
     mlos_channel *channel;
     mlos_task *tasks;
-    uint32_t block_hint;
-    bool given_up;
+    uint32_t slot_count;
+    uint32_t held; /* claimed and not answered */
+    bool given_up; /* its client broke it */
+    bool leaving;  /* to be removed once nothing is held */
 } seat;
 
 typedef struct orphan {
@@ -64,7 +66,7 @@ mlos_port *mlos_port_new(mlos_bell *bell, uint32_t owner, uint32_t lane, int mod
 }
 
 static void seat_free(seat *s) {
-    for (uint32_t i = 0; s->tasks && i < s->channel->slot_count; i++) free(s->tasks[i].header);
+    for (uint32_t i = 0; s->tasks && i < s->slot_count; i++) free(s->tasks[i].header);
     free(s->tasks);
     free(s);
 }
@@ -88,6 +90,7 @@ int mlos_port_add(mlos_port *p, uint32_t index, mlos_channel *channel) {
         return FAIL(MLOS_E_SYSTEM, "out of memory");
     }
     s->channel = channel;
+    s->slot_count = channel->slot_count;
     p->seats[index] = s;
     p->active[p->active_count++] = index;
     return 0;
@@ -100,12 +103,16 @@ static void drop_orphans(mlos_port *p, uint32_t index) {
     p->orphan_count = kept;
 }
 
-int mlos_port_remove(mlos_port *p, uint32_t index) {
+int mlos_port_remove(mlos_port *p, uint32_t index, int force) {
     if (index >= MAX_CHANNELS || !p->seats[index])
         return FAIL(MLOS_E_ARGUMENT, "seat %u is empty", index);
-    seat_free(p->seats[index]);
-    p->seats[index] = NULL;
+    seat *s = p->seats[index];
+    s->leaving = true;
     drop_orphans(p, index);
+    /* Whoever holds a request knows it by (index, slot), which must not come to mean another's. */
+    if (s->held && !force) return FAIL(MLOS_E_AGAIN, "%u requests of seat %u are held", s->held, index);
+    seat_free(s);
+    p->seats[index] = NULL;
     for (uint32_t i = 0; i < p->active_count; i++) {
         if (p->active[i] != index) continue;
         p->active[i] = p->active[--p->active_count];
@@ -159,6 +166,8 @@ static int64_t begin(mlos_port *p, uint32_t index, uint32_t number, uint64_t wor
     seat *s = p->seats[index];
     mlos_slot *slot = &s->channel->slots[number];
     mlos_task *t = &s->tasks[number];
+    if (!t->held) s->held++;
+    t->held = 1;
     t->word = word;
     t->fault = MLOS_FAULT_NONE;
     t->taken_ns = now_ns();
@@ -190,13 +199,14 @@ static void give_up(mlos_port *p, uint32_t index, const char *why) {
     FAIL(MLOS_E_BROKEN, "%s", why);
 }
 
-/* Take the next slot number out of one channel's ring and claim it. */
+/* Take the next slot number out of one channel's ring and claim it. Looks at no more entries
+ * than the ring has, or a client that keeps writing nonsense would keep the worker here. */
 static int64_t pop(mlos_port *p, uint32_t index) {
     seat *s = p->seats[index];
     mlos_channel *c = s->channel;
     mlos_header *h = c->header;
     uint64_t head = atomic_load_explicit(&h->head, memory_order_acquire);
-    for (;;) {
+    for (uint32_t looked = 0; looked <= c->ring_mask; looked++) {
         /* SYNC POINT: ring entry and slot are visible to whoever sees the tail (mlos_submit). */
         uint64_t tail = atomic_load_explicit(&h->tail, memory_order_acquire);
         if (head == tail) return MLOS_E_AGAIN;
@@ -216,14 +226,21 @@ static int64_t pop(mlos_port *p, uint32_t index) {
                                   MLOS_TAKEN);
         if (slot_move(slot, T_TAKE, word, mine)) return begin(p, index, number, mine);
     }
+    return MLOS_E_TICK; /* there may be more: after the other channels */
 }
 
+/* The next slot that was taken over; MLOS_E_AGAIN when there is none. */
 static int64_t next_orphan(mlos_port *p) {
-    orphan o = p->orphans[0];
-    p->orphan_count--;
-    memmove(p->orphans, p->orphans + 1, p->orphan_count * sizeof *p->orphans);
-    mlos_channel *c = p->seats[o.index]->channel;
-    return begin(p, o.index, o.slot, atomic_load(&c->slots[o.slot].word));
+    while (p->orphan_count) {
+        orphan o = p->orphans[0];
+        p->orphan_count--;
+        memmove(p->orphans, p->orphans + 1, p->orphan_count * sizeof *p->orphans);
+        uint64_t word = atomic_load(&p->seats[o.index]->channel->slots[o.slot].word);
+        /* The client may have scribbled on it since. */
+        if (mlos_word_state(word) == MLOS_TAKEN && mlos_word_owner(word) == p->owner)
+            return begin(p, o.index, o.slot, word);
+    }
+    return MLOS_E_AGAIN;
 }
 
 /* Look once at every channel. */
@@ -232,7 +249,7 @@ static int64_t look(mlos_port *p) {
         if (++p->cursor >= p->active_count) p->cursor = 0;
         uint32_t index = p->active[p->cursor];
         seat *s = p->seats[index];
-        if (s->given_up) continue;
+        if (s->given_up || s->leaving) continue;
         if (mlos_channel_broken(s->channel)) {
             give_up(p, index, "the segment was truncated");
             return MLOS_E_TICK;
@@ -245,8 +262,8 @@ static int64_t look(mlos_port *p) {
 }
 
 int64_t mlos_port_poll(mlos_port *p) {
-    if (p->orphan_count) return next_orphan(p);
-    return look(p);
+    int64_t orphan = next_orphan(p);
+    return orphan == MLOS_E_AGAIN ? look(p) : orphan;
 }
 
 typedef struct port_watch {
@@ -273,7 +290,8 @@ static void port_sleep(mlos_port *p, port_watch *watch, uint64_t deadline) {
         uint32_t seq = atomic_load(&p->bell->seq);
         if (port_ready(watch)) break;
         int error = futex_wait(&p->bell->seq, seq, deadline, lane);
-        if (error == ETIMEDOUT || error == EINTR) {
+        /* The clock is asked too: a client that keeps changing seq must not keep us here. */
+        if (error == ETIMEDOUT || error == EINTR || now_ns() >= deadline) {
             if (!port_ready(watch)) watch->key = error == EINTR ? MLOS_E_TICK : MLOS_E_TIMEOUT;
             break;
         }
@@ -282,7 +300,8 @@ static void port_sleep(mlos_port *p, port_watch *watch, uint64_t deadline) {
 }
 
 int64_t mlos_port_next(mlos_port *p, int64_t timeout_ns) {
-    if (p->orphan_count) return next_orphan(p);
+    int64_t orphan = next_orphan(p);
+    if (orphan != MLOS_E_AGAIN) return orphan;
     if (atomic_exchange(&p->interrupted, 0)) return MLOS_E_TICK;
     port_watch watch = {.port = p};
     if (port_ready(&watch)) return watch.key;
@@ -302,7 +321,7 @@ int64_t mlos_port_next(mlos_port *p, int64_t timeout_ns) {
 static mlos_task *task_at(mlos_port *p, uint32_t index, uint32_t slot) {
     if (index >= MAX_CHANNELS || !p->seats[index]) return NULL;
     seat *s = p->seats[index];
-    return slot < s->channel->slot_count ? &s->tasks[slot] : NULL;
+    return slot < s->slot_count ? &s->tasks[slot] : NULL;
 }
 
 mlos_task *mlos_port_task(mlos_port *p, uint32_t index, uint32_t slot) {
@@ -312,7 +331,7 @@ mlos_task *mlos_port_task(mlos_port *p, uint32_t index, uint32_t slot) {
 int mlos_port_take_broken(mlos_port *p) {
     for (uint32_t i = 0; i < p->active_count; i++) {
         seat *s = p->seats[p->active[i]];
-        if (s->given_up || mlos_channel_broken(s->channel)) {
+        if (!s->leaving && (s->given_up || mlos_channel_broken(s->channel))) {
             s->given_up = true;
             return (int)p->active[i];
         }
@@ -329,7 +348,7 @@ int mlos_port_take_broken(mlos_port *p) {
 
 int mlos_task_stop(mlos_port *p, uint32_t index, uint32_t slot) {
     mlos_task *t = task_at(p, index, slot);
-    if (!t || p->seats[index]->given_up) return 1;
+    if (!t || p->seats[index]->given_up || p->seats[index]->leaving) return 1;
     if (t->deadline_ns && now_ns() >= t->deadline_ns) return 1;
     return cancelled(&p->seats[index]->channel->slots[slot], t->word);
 }
@@ -414,10 +433,24 @@ static void count(mlos_port *p, const mlos_task *t, uint64_t started, uint64_t e
     s->output_ns += now - ended;
 }
 
+static void let_go(mlos_port *p, uint32_t index, mlos_task *t) {
+    p->seats[index]->held -= t->held;
+    t->held = 0;
+}
+
+static int lose(mlos_port *p, uint32_t index, mlos_task *t) {
+    let_go(p, index, t);
+    p->stats.lost++;
+    return FAIL(MLOS_E_LOST, "the slot went to somebody else");
+}
+
 int mlos_answer(mlos_port *p, uint32_t index, uint32_t number, const char *header,
                 uint32_t length, uint64_t started_ns, uint64_t ended_ns) {
     TASK_OR_LOST(p, index, number);
     mlos_slot *slot = &c->slots[number];
+    /* Before anything is written: the client may be reading an earlier answer there. */
+    if (atomic_load_explicit(&slot->word, memory_order_relaxed) != t->word)
+        return lose(p, index, t);
     int64_t at = place_reply(p, index, number, length);
     if (at < 0) return (int)at;
     uint64_t now = now_ns();
@@ -430,10 +463,8 @@ int mlos_answer(mlos_port *p, uint32_t index, uint32_t number, const char *heade
     uint64_t done = mlos_word(mlos_word_generation(t->word), p->owner, t->attempts, MLOS_DONE);
     /* SYNC POINT: the reply is visible to whoever sees DONE (answer_ready). A worker that
      * comes late finds another word here and changes nothing. */
-    if (!slot_move(slot, T_ANSWER, t->word, done)) {
-        p->stats.lost++;
-        return FAIL(MLOS_E_LOST, "slot %u went to somebody else", number);
-    }
+    if (!slot_move(slot, T_ANSWER, t->word, done)) return lose(p, index, t);
+    let_go(p, index, t);
     count(p, t, started_ns, ended_ns, now);
     channel_notify(c, number);
     return 0;
@@ -502,7 +533,7 @@ static bool take_over(mlos_port *p, mlos_channel *c, uint32_t number, uint64_t h
     uint64_t word = atomic_load(&slot->word);
     uint32_t generation = mlos_word_generation(word), attempts = mlos_word_attempts(word);
     uint32_t owner = mlos_word_owner(word);
-    if (mlos_word_state(word) == MLOS_TAKEN && owner < limit &&
+    if (mlos_word_state(word) == MLOS_TAKEN && owner < limit && owner != p->owner &&
         !is_alive(alive, alive_count, owner)) {
         if (attempts < MLOS_MAX_ATTEMPTS) attempts++;
         if (!slot_move(slot, T_RECLAIM, word, mlos_word(generation, p->owner, attempts, MLOS_TAKEN)))

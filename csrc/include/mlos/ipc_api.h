@@ -7,7 +7,7 @@
 
 enum mlos_status {
     MLOS_OK = 0,
-    MLOS_E_AGAIN = -1,   /* nothing free or nothing there: full, empty */
+    MLOS_E_AGAIN = -1,   /* nothing free or nothing there: full, empty, not answered yet */
     MLOS_E_TIMEOUT = -2, /* the deadline passed */
     MLOS_E_TICK = -3,    /* come back: a signal came, or it is time to look around */
     MLOS_E_CLOSED = -4,  /* the daemon closed the channel */
@@ -150,6 +150,7 @@ typedef struct mlos_task {
     uint32_t header_len;
     uint32_t block_hint;
     uint32_t header_room;
+    uint32_t held; /* claimed and not answered */
     char *header; /* a private copy */
 } mlos_task;
 
@@ -158,7 +159,9 @@ mlos_port *mlos_port_new(mlos_bell *bell, uint32_t owner, uint32_t lane, int mod
 void mlos_port_free(mlos_port *port);
 /* Serve a channel under `index` (0 .. 4095). Same thread as mlos_port_next. */
 int mlos_port_add(mlos_port *port, uint32_t index, mlos_channel *channel);
-int mlos_port_remove(mlos_port *port, uint32_t index);
+/* Nothing more is claimed there. MLOS_E_AGAIN, and nothing is removed yet, while a claimed
+ * request of it is not answered; `force` removes it all the same. */
+int mlos_port_remove(mlos_port *port, uint32_t index, int force);
 /* Any thread: mlos_port_next returns MLOS_E_TICK soon. */
 void mlos_port_interrupt(mlos_port *port);
 /* Claim the next request, waiting. A key: index << 12 | slot << 2 | fault << 1 | same,
