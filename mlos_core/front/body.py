@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from mlos_core.errors import InvalidInput, PayloadTooLarge
+from mlos_core.errors import DeadlineExceeded, InvalidInput, MlosError, PayloadTooLarge
 from mlos_core.front.limits import Gate
 from mlos_core.front.problems import NotAcceptable, SlowRequest, UnsupportedMediaType
 
@@ -19,6 +18,7 @@ JSON: Final = "application/json"
 NPY: Final = "application/x-npy"
 NPZ: Final = "application/x-npz"
 EVENTS: Final = "text/event-stream"
+_MORE_TIME: Final = "ask for more time with timeout or X-MLOS-Timeout"
 ANSWERS: Final = (JSON, NPY, NPZ, EVENTS)
 
 
@@ -28,38 +28,37 @@ class Body:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._taken = 0
+        self._complete = False
         self.data = b""
 
-    async def read(self, request: Request, seconds: float | None = None) -> bytes:
+    async def read(self, request: Request) -> bytes:
         """Read it, refusing it before (Content-Length) or while (chunked) it is too large.
 
-        Args:
-            request: nothing of its body was read yet.
-            seconds: what the client gave the whole request; `None` for the default.
+        The caller sets the deadline; `late` is what to raise when it passes.
 
         Raises:
             PayloadTooLarge: larger than allowed.
             Overloaded: the bodies in flight fill the memory set aside for them.
             UnsupportedMediaType: it is compressed.
-            SlowRequest: it did not come in time.
         """
-        limits = self._gate.limits
-        limit = limits.body if media_type(request) in (NPY, NPZ) else min(limits.json, limits.body)
         if request.headers.get("content-encoding", "identity") != "identity":
             raise UnsupportedMediaType(
                 "compressed bodies are not taken", hint="send it without Content-Encoding"
             )
+        limits = self._gate.limits
+        limit = limits.body if media_type(request) in (NPY, NPZ) else min(limits.json, limits.body)
         announced = request.headers.get("content-length")
         if announced is not None:
             self._take(int(announced), limit)  # digits only: the parser has seen to it
-        try:
-            async with asyncio.timeout(limits.deadline(seconds)):
-                self.data = await self._receive(request, limit)
-        except TimeoutError as err:
-            raise SlowRequest(
-                "the body did not arrive in time", hint="ask for more with X-MLOS-Timeout"
-            ) from err
+        self.data = await self._receive(request, limit)
+        self._complete = True
         return self.data
+
+    def late(self) -> MlosError:
+        """The error for a deadline that has passed: during the body, or after it."""
+        if not self._complete:
+            return SlowRequest("the body did not arrive in time", hint=_MORE_TIME)
+        return DeadlineExceeded("the deadline passed before the answer came", hint=_MORE_TIME)
 
     async def _receive(self, request: Request, limit: int) -> bytes:
         chunks: list[bytes] = []

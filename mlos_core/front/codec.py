@@ -89,6 +89,8 @@ def _parse(spec: TensorSpec, value: Any) -> Array:
         return np.array(flat, dtype=bool).reshape(shape)
     if kinds == {int}:
         return _integers(spec, flat).reshape(shape)
+    if kinds == {float}:
+        return np.array(flat, dtype=np.float64).reshape(shape)
     for item in flat if kinds - {int, float} or int in kinds else ():
         if type(item) not in (int, float):
             raise _wrong(spec, f"holds {_short(item)}, which is no number")

@@ -37,7 +37,11 @@ class Core:
         bodies.require_json(request)
         body = bodies.Body(self.gate)
         try:
-            return bodies.decode_json(await body.read(request), kind)
+            async with asyncio.timeout(self.limits.timeout):
+                raw = await body.read(request)
+            return bodies.decode_json(raw, kind)
+        except TimeoutError as err:
+            raise body.late() from err
         finally:
             body.release()
 

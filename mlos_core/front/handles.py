@@ -75,6 +75,9 @@ class Handles:
 
     async def signature(self, name: str) -> Signature:
         """What `name` takes and returns."""
+        entry = self._open.get(name)
+        if entry is not None and entry.task.done() and entry.usable():
+            return entry.task.result().signature
         async with self.use(name) as handle:
             return handle.signature
 

@@ -38,6 +38,7 @@ from mlos_core.front.core import Core
 from mlos_core.front.edge import Edge
 from mlos_core.front.endpoint import Endpoint
 from mlos_core.front.limits import Limits
+from mlos_core.front.memory import keep_freed_memory
 from mlos_core.front.ports import HttpConfig, Service
 from mlos_core.front.protocol import FrontProtocol, FrontState
 from mlos_core.front.table import ENDPOINTS
@@ -133,6 +134,7 @@ async def serve(service: Service, config: HttpConfig, limits: Limits | None = No
     Raises:
         ConfigError, AlreadyExists: an address cannot be listened on.
     """
+    keep_freed_memory()
     limits = limits or Limits(body=config.body_limit)
     core, app = build(service, limits, config.http_host)
     sockets = _open(config)

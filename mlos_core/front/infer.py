@@ -12,7 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlos_core.errors import DeadlineExceeded, InvalidInput, Unsupported
+from mlos_core.errors import InvalidInput, Unsupported
 from mlos_core.front import body as bodies
 from mlos_core.front import npy, questions
 from mlos_core.front.codec import from_array
@@ -57,21 +57,18 @@ async def _answer(core: Core, request: Request, name: str, *, named: bool) -> Re
     body = bodies.Body(core.gate)
     began = asyncio.get_running_loop().time()
     try:
-        url = questions.url_options(request.query_params, request.headers)
+        url = questions.url_options(request)
         accept = bodies.answer_type(request.headers.get("accept", ""))
-        raw = await body.read(request, url.timeout)
-        try:
-            async with asyncio.timeout(core.limits.deadline(url.timeout)) as scope:
-                question = await _understand(core, request, raw, name, named, url, accept)
-                if question.accept == bodies.EVENTS:
-                    return _stream(core, question)
+        async with asyncio.timeout(core.limits.deadline(url.timeout)) as scope:
+            raw = await body.read(request)
+            question = await _understand(core, request, raw, name, named, url, accept)
+            if question.accept == bodies.EVENTS:
+                return _stream(core, question)
+            if question.seconds != core.limits.deadline(url.timeout):
                 scope.reschedule(began + question.seconds)
-                return await _ask(core, question, began)
-        except TimeoutError as err:
-            raise DeadlineExceeded(
-                "the deadline passed before the answer came",
-                hint="ask for more time with timeout or X-MLOS-Timeout",
-            ) from err
+            return await _ask(core, question, began)
+    except TimeoutError as err:
+        raise body.late() from err
     finally:
         body.release()
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.lib import format as npy_format
 
-from mlos_core.errors import InvalidInput, PayloadTooLarge, Unsupported
+from mlos_core.errors import InvalidInput, MlosError, PayloadTooLarge, Unsupported
 from mlos_core.types import BYTES, DTYPES, Array, Signature, TensorSpec, check_inputs
 
 _HEADER_LIMIT: Final = 10_000
@@ -38,7 +38,7 @@ def read_npy(data: bytes | memoryview) -> Array:
             (2, 0): npy_format.read_array_header_2_0,
         }[version]
         shape, fortran, dtype = read(stream, max_header_size=_HEADER_LIMIT)
-    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError) as err:
+    except Exception as err:  # whatever NumPy's parser makes of bytes that are no header
         raise InvalidInput("the body is no .npy file", hint="write it with numpy.save") from err
     if dtype.hasobject or dtype.names is not None or any(d < 0 for d in shape):
         raise InvalidInput(
@@ -49,7 +49,10 @@ def read_npy(data: bytes | memoryview) -> Array:
     if dtype.itemsize == 0 or count * dtype.itemsize > len(data) - stream.tell():
         raise InvalidInput("the .npy file is cut short", hint="send all of it")
     flat = np.frombuffer(data, dtype, count, stream.tell())
-    array = flat.reshape(shape, order="F" if fortran else "C")
+    try:
+        array = flat.reshape(shape, order="F" if fortran else "C")
+    except (ValueError, OverflowError) as err:
+        raise InvalidInput(f"the .npy file has the impossible shape {shape}") from err
     native = array.dtype.newbyteorder("=")
     return np.ascontiguousarray(array, dtype=native).reshape(shape)
 
@@ -75,7 +78,9 @@ def read_npz(data: bytes, limit: int) -> dict[str, Array]:
                 )
             # A member never gives more than the size its entry states.
             return {m.filename.removesuffix(".npy"): read_npy(archive.read(m)) for m in members}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as err:
+    except MlosError:
+        raise
+    except Exception as err:  # zipfile, zlib and struct have many words for damaged bytes
         raise InvalidInput("the body is no .npz file", hint="write it with numpy.savez") from err
 
 
@@ -106,9 +111,8 @@ def write_npy(array: Array) -> bytes:
     Raises:
         Unsupported: byte strings that end with a zero byte, which NumPy's files lose.
     """
-    stream = io.BytesIO()
-    npy_format.write_array(stream, _plain(array), allow_pickle=False)
-    return stream.getvalue()
+    plain = _plain(array)
+    return b"".join((_header(plain), _bytes(plain)))
 
 
 def write_npz(arrays: Mapping[str, Array]) -> bytes:
@@ -122,13 +126,26 @@ def write_npz(arrays: Mapping[str, Array]) -> bytes:
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, array in plain.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                npy_format.write_array(member, array, allow_pickle=False)
+                member.write(_header(array))
+                member.write(_bytes(array))
     return stream.getvalue()
 
 
+def _header(array: Array) -> bytes:
+    stream = io.BytesIO()
+    npy_format.write_array_header_1_0(stream, npy_format.header_data_from_array_1_0(array))
+    return stream.getvalue()
+
+
+def _bytes(array: Array) -> memoryview:
+    """The data themselves, not a copy: `numpy.save` would make three."""
+    return array.reshape(-1).view(np.uint8).data
+
+
 def _plain(array: Array) -> Array:
+    """In C order, and byte strings in NumPy's own dtype for them."""
     if array.dtype.kind != "O":
-        return array
+        return np.ascontiguousarray(array).reshape(array.shape)
     flat = [i.encode() if isinstance(i, str) else bytes(i) for i in array.reshape(-1).tolist()]
     if any(item.endswith(b"\0") for item in flat):
         raise Unsupported(
@@ -140,4 +157,6 @@ def _plain(array: Array) -> Array:
             "an output's byte strings differ too much in length for NumPy's files",
             hint="accept application/json",
         )
-    return np.array(flat, dtype=np.bytes_).reshape(array.shape)
+    # An empty tensor, or only empty strings, still needs an element size.
+    size = max(1, *map(len, flat)) if flat else 1
+    return np.array(flat, dtype=f"S{size}").reshape(array.shape)

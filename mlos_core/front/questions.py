@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from starlette.datastructures import Headers, QueryParams
+from starlette.requests import Request
 
 from mlos_core.errors import InvalidInput
 from mlos_core.front import codec, npy
@@ -24,6 +24,9 @@ class Options(msgspec.Struct, frozen=True):
     parameters: dict[str, Any] = {}
     timeout: float | None = None
     stream: bool = False
+
+
+_NONE: Final = Options()
 
 
 class InferBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,18 +126,22 @@ def _text_input(signature: Signature) -> TensorSpec:
     return found[0]
 
 
-def url_options(query: QueryParams, headers: Headers) -> Options:
+def url_options(request: Request) -> Options:
     """Options of a request whose body holds tensors only.
 
     Query: `timeout`, `outputs` (names with commas between), `parameters` (a JSON object),
     `stream`. Header: `X-MLOS-Timeout`.
     """
+    timeout = request.headers.get(TIMEOUT_HEADER)
+    if not request.scope["query_string"]:
+        return _NONE if timeout is None else Options(timeout=_seconds(timeout))
+    query = request.query_params
     raw = query.get("parameters")
     outputs = tuple(name for name in query.get("outputs", "").split(",") if name)
     return Options(
         outputs=outputs,
         parameters=decode_json(raw.encode(), dict[str, Any]) if raw else {},
-        timeout=_seconds(query.get("timeout") or headers.get(TIMEOUT_HEADER)),
+        timeout=_seconds(query.get("timeout") or timeout),
         stream=query.get("stream", "false").lower() in ("true", "1"),
     )
 
