@@ -377,8 +377,10 @@ class AsyncModel:
         call.reusable = False
         call.submit(timeout)
         await self._answer(call, time.monotonic() + timeout)
-        raise_error(call.decode())
-        call.free()
+        try:
+            raise_error(call.decode())
+        finally:
+            call.free()
         return time.perf_counter() - start
 
     def usage(self) -> dict[str, int]:

@@ -19,7 +19,7 @@ from mlos_core.client.link import Family, Link
 from mlos_core.client.result import Result
 from mlos_core.errors import ChannelBroken, Closed, InvalidInput, MlosError, from_wire
 from mlos_core.ipc import header as wire
-from mlos_core.ipc.channel import HEADER_BYTES, SMALL_BYTES
+from mlos_core.ipc.channel import HEADER_BYTES, MAX_HEADER, SMALL_BYTES
 from mlos_core.ipc.native import (
     AGAIN,
     BUSY,
@@ -73,16 +73,37 @@ class Lease:
 
     __slots__ = ("call",)
 
-    def __init__(self, call: Call) -> None:
-        self.call: Call | None = call
-        call.link.held += 1
+    def __init__(self) -> None:
+        self.call: Call | None = None
+
+    def start(self, call: Call) -> None:
+        """Begin the lease."""
+        self.call = call
+        call.link.hold(1)
 
     def release(self) -> None:
         """End the lease."""
         call, self.call = self.call, None
         if call is not None:
-            call.link.held -= 1
+            call.link.hold(-1)
             call.rest()
+
+    __del__ = release
+
+
+class Owner:
+    """Keeps a call whose answers are views until the next run, even if only a view lives."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Call) -> None:
+        self.call: Call | None = call
+
+    def release(self) -> None:
+        """Give the call back."""
+        call, self.call = self.call, None
+        if call is not None:
+            call.give_back()
 
     __del__ = release
 
@@ -92,7 +113,7 @@ class _Window:
 
     __slots__ = ("__array_interface__", "lease", "mapping")
 
-    def __init__(self, lease: Lease, ref: wire.TensorRef, link: Link) -> None:
+    def __init__(self, lease: Lease | Owner, ref: wire.TensorRef, link: Link) -> None:
         self.lease = lease
         self.mapping = link.mapping
         self.__array_interface__ = {
@@ -128,7 +149,7 @@ def to_array(value: Any, name: str, signature: Signature) -> Array:
         if dtype == BYTES:
             return np.array(value, dtype=object)
         return array if dtype is None else lossless(array, dtype)
-    except (TypeError, ValueError, BufferError) as err:
+    except (TypeError, ValueError, BufferError, RuntimeError) as err:
         raise InvalidInput(f"input {name!r} is no tensor: {err}") from err
 
 
@@ -139,7 +160,8 @@ def lossless(array: Array, dtype: str) -> Array:
         return array
     if want.kind == "f" and array.dtype.kind in "iuf":
         return array.astype(want)
-    cast = array.astype(want)
+    with np.errstate(invalid="ignore"):  # NaN has no integer; the comparison says so
+        cast = array.astype(want)
     return cast if np.array_equal(cast, array) and array.dtype.kind != "b" else array
 
 
@@ -156,6 +178,8 @@ def offset_in(link: Link, array: Array) -> int:
         return -1
     if base.link is not link or not array.flags.c_contiguous:
         return -1
+    if not array.flags.aligned or not array.dtype.isnative:
+        return -1  # a view of other bytes than were allocated: it goes as a copy
     return int(array.__array_interface__["data"][0]) - link.address
 
 
@@ -191,9 +215,8 @@ class Call:
         self._small = False
         self._small_bytes = 0
         self._views: tuple[tuple[str, Array], ...] = ()
-        self.family = link.family(form)
         self.slot = link.slot()
-        self.family.members += 1
+        self.family = link.family(form)
         try:
             self._small_left = SMALL_BYTES
             refs, places = [], []
@@ -244,6 +267,11 @@ class Call:
             raw = wire.encode(head)
         except (TypeError, ValueError, OverflowError) as err:
             raise InvalidInput(f"a parameter cannot be sent: {err}") from err
+        if len(raw) > MAX_HEADER:
+            raise InvalidInput(
+                f"names and parameters of {len(raw)} bytes, the limit is {MAX_HEADER}",
+                hint="send large values as tensors",
+            )
         if len(raw) <= HEADER_BYTES:
             self.header_off = lib.mlos_slot_request_off(self.link.pointer, self.slot)
         else:
@@ -408,27 +436,30 @@ class Call:
         return Result.of(outputs, parameters)
 
     def _leased(self, refs: tuple[wire.TensorRef, ...], parameters: dict[str, Any]) -> Result:
-        link = self.link
-        for ref in refs:
-            wire.view(link.mapping.segment, ref)
-        lease = Lease(self)
-        outputs = {
-            ref.name: wire.view(link.mapping.segment, ref)
-            if ref.dtype == BYTES
-            else np.asarray(_Window(lease, ref, link))
-            for ref in refs
-        }
+        lease = Lease()
+        outputs = self._windows(refs, lease)
+        lease.start(self)  # from here on the call rests when the lease ends, not before
         return Result.of(outputs, parameters, lease.release)
 
-    def views(self, rc: int) -> Result:
+    def views(self, rc: int, owner: Owner) -> Result:
         """The answer as views that hold until the next run; for prepared calls."""
         refs, parameters = self._refs, {}
         if not rc & SAME:
             head = self.decode()
             raise_error(head)
             refs, parameters = head.outputs, head.parameters
-        segment = self.link.mapping.segment
-        return Result.of({ref.name: wire.view(segment, ref) for ref in refs}, parameters)
+        outputs = self._windows(refs, owner)
+        return Result.of(outputs, parameters)
+
+    def _windows(self, refs: tuple[wire.TensorRef, ...], owner: Lease | Owner) -> dict[str, Array]:
+        """Views that keep `owner`; byte strings are taken out."""
+        outputs: dict[str, Array] = {}
+        for ref in refs:
+            array = wire.view(self.link.mapping.segment, ref)  # judges the descriptor
+            outputs[ref.name] = (
+                array if ref.dtype == BYTES else np.asarray(_Window(owner, ref, self.link))
+            )
+        return outputs
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -442,12 +473,19 @@ class Call:
         else:
             self.free()
 
+    def give_back(self) -> None:
+        """Free it, now or once it is answered."""
+        if lib.mlos_poll(self.link.pointer, self.slot) == AGAIN:
+            self.link.abandon(self)
+        else:
+            self.free()
+
     def free(self) -> None:
         """Give slot and memory back. Only once it is answered, or was never submitted."""
         link = self.link
         if link.closed:
             return
-        self.family.members -= 1
+        link.leave(self.family)
         lib.mlos_slot_release(link.pointer, self.slot)
         for offset in self._memory:
             link.free(offset)
@@ -505,7 +543,10 @@ def again(recent: Family, inputs: Mapping[str, Any]) -> Call | None:
         try:
             for name, target, dtype, shape in call.places:
                 array = inputs[name]
-                if array.dtype is not dtype or array.shape != shape or array.base is not None:
+                if array.dtype is not dtype or array.shape != shape:
+                    break
+                base = array.base  # a view is plain if it is one of an array's own memory
+                if base is not None and (type(base) is not np.ndarray or base.base is not None):
                     break
                 target[...] = array  # type: ignore[index]
             else:
@@ -537,5 +578,5 @@ def obtain(
         check_inputs(link.signature, arrays)
         call = Call(link, form, arrays, kind, outputs, parameters)
     call.write(arrays)
-    call.hold = inputs  # arrays in the arena must outlive the request
+    call.hold = tuple(arrays.values())  # arrays in the arena must outlive the request
     return call

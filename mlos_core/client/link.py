@@ -153,11 +153,26 @@ class Link:
     # --- calls that rest --------------------------------------------------------------------
 
     def family(self, form: Any) -> Family:
-        """Where calls of that form rest. Families without members are dropped in passing."""
+        """Where calls of that form rest, with one member more.
+
+        Families without members are dropped in passing.
+        """
         with self._lock:
             for key in [k for k, f in self.idle.items() if not f.members and k != form]:
                 del self.idle[key]
-            return self.idle.setdefault(form, Family())
+            family = self.idle.setdefault(form, Family())
+            family.members += 1
+            return family
+
+    def leave(self, family: Family) -> None:
+        """One member less."""
+        with self._lock:
+            family.members -= 1
+
+    def hold(self, change: int) -> None:
+        """Count the answers whose views are alive."""
+        with self._lock:
+            self.held += change
 
     def wake(self, form: Any) -> Any:
         """A resting call of that form, or `None`."""
@@ -202,13 +217,13 @@ class Link:
     def reap(self) -> None:
         """Free abandoned calls that were answered meanwhile."""
         with self._lock:
-            left = []
-            for call in self._abandoned:
+            # Taken out first: a future that dies meanwhile may add to the list.
+            abandoned, self._abandoned = self._abandoned, []
+            for call in abandoned:
                 if lib.mlos_poll(self.pointer, call.slot) >= 0:
                     call.free()
                 else:
-                    left.append(call)
-            self._abandoned = left
+                    self._abandoned.append(call)
 
     # --- the daemon --------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from mlos_core import config
 from mlos_core.client.call import (
     Call,
     Memory,
+    Owner,
     again,
     as_arrays,
     form_of,
@@ -36,12 +37,23 @@ from mlos_core.errors import (
     PayloadTooLarge,
 )
 from mlos_core.ipc import header as wire
-from mlos_core.ipc.native import AGAIN, BUSY, SAME, TICK, TIMEOUT, ffi, lib, nanoseconds
+from mlos_core.ipc.native import (
+    AGAIN,
+    BUSY,
+    SAME,
+    TICK,
+    TIMEOUT,
+    failure,
+    ffi,
+    lib,
+    nanoseconds,
+)
 from mlos_core.types import DTYPES, Array, Signature, check_inputs
 
 DEFAULT_TIMEOUT: Final = 60.0
 DEFAULT_SLOTS: Final = 64
 DEFAULT_ARENA: Final = 16 << 20
+_NO_SLOT: Final = 1 << 31
 _decode_event: Final = msgspec.msgpack.Decoder().decode
 
 
@@ -262,7 +274,8 @@ class Model:
             try:
                 return obtain(link, inputs, kind, outputs, parameters)
             except PayloadTooLarge:
-                self._grow(link, _size(inputs, link.signature))
+                # At least twice of what did not do, whatever did not fit.
+                self._grow(link, max(_size(inputs, link.signature), link.mapping.request_bytes))
             except Overloaded:
                 end = end or time.monotonic() + patience
                 left = end - time.monotonic()
@@ -346,8 +359,10 @@ class Model:
         call = Call(self.link(), ("ping",), {}, wire.PING)
         call.reusable = False
         call.run(timeout, nanoseconds(timeout))
-        raise_error(call.decode())
-        call.free()
+        try:
+            raise_error(call.decode())
+        finally:
+            call.free()
         return time.perf_counter() - start
 
     def usage(self) -> dict[str, int]:
@@ -384,12 +399,25 @@ class Prepared:
     the answer keeps its form; its arrays hold until the next call. One thread at a time.
     """
 
-    __slots__ = ("_args", "_call", "_fast", "_result", "_timeout", "inputs")
+    __slots__ = (
+        "_args",
+        "_call",
+        "_closed",
+        "_fast",
+        "_owner",
+        "_result",
+        "_timeout",
+        "_waiting",
+        "inputs",
+    )
 
     def __init__(self, call: Call, inputs: dict[str, Array], timeout: float) -> None:
         self._call = call
         self._timeout = timeout
         self._fast = lib.mlos_call
+        self._owner = Owner(call)
+        self._waiting = False
+        self._closed = False
         self.inputs = inputs
         self._result = Result({})
         self._remember()
@@ -417,7 +445,7 @@ class Prepared:
             return self._result
         if rc < 0:
             rc = self._settle(rc, self._timeout if timeout is None else timeout)
-        self._result = self._call.views(rc)
+        self._result = self._call.views(rc, self._owner)
         self._remember()
         return self._result
 
@@ -429,15 +457,29 @@ class Prepared:
 
     def _settle(self, rc: int, timeout: float) -> int:
         call = self._call
-        if rc == BUSY and call.poll() == AGAIN:
-            # An earlier run failed before its answer came; the worker may still read the inputs.
-            call.settle(TICK, timeout, keep=True)
-            rc = self._run(timeout)
-        return call.settle(rc, timeout, keep=True)
+        if self._closed:
+            raise Closed("the prepared call was closed")
+        if self._waiting:
+            raise failure(BUSY)
+        self._waiting = True
+        try:
+            if rc == AGAIN:
+                # An earlier run failed before its answer came; the worker may still read
+                # the inputs.
+                call.settle(TICK, timeout, keep=True)
+                rc = self._run(timeout)
+            return call.settle(rc, timeout, keep=True)
+        finally:
+            self._waiting = False
 
     def close(self) -> None:
         """Give slot and memory back; earlier results must not be read any more."""
-        self._call.free()
+        if self._closed:
+            return
+        self._closed = True
+        pointer, bell, _, *rest = self._args
+        self._args = (pointer, bell, _NO_SLOT, *rest)
+        self._owner.release()
 
 
 class Future:
@@ -452,6 +494,13 @@ class Future:
         if self._call is None:
             raise Closed("the result was taken before")
         return self._call
+
+    def _take(self) -> Call:
+        """The call, for one thread alone: who takes the result may use the slot again."""
+        call, self._call = self._call, None
+        if call is None:
+            raise Closed("the result was taken before")
+        return call
 
     def done(self) -> bool:
         """Whether `result` would return, or raise, at once."""
@@ -471,7 +520,7 @@ class Future:
                 raise DeadlineExceeded("no answer yet", hint="wait longer")
         else:
             rc = lib.mlos_wait(call.link.pointer, call.slot, nanoseconds(left))
-        self._call = None
+        self._take()
         if rc < 0:
             rc = call.settle(rc, left)
         return call.result(rc)
@@ -525,6 +574,8 @@ class Stream:
             while True:
                 left = max(0.0, self._end - time.monotonic())
                 rc = lib.mlos_next_event(pointer, slot, self._room, _EVENT_ROOM, nanoseconds(left))
+                if rc == AGAIN and not left:
+                    rc = TIMEOUT  # the deadline passed while nobody asked
                 if rc != TICK and rc != AGAIN:
                     break
                 call.link.look_around()

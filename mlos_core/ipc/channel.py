@@ -23,6 +23,7 @@ EVENT_BYTES: Final = 16384
 
 SMALL_BYTES: Final = 1024
 HEADER_BYTES: Final = 1024
+MAX_HEADER: Final = 1 << 20  # of a request; longer ones are not read
 REASON_BYTES: Final = 512
 
 

@@ -14,8 +14,9 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Mapping as MappingABC
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -56,15 +57,20 @@ _next: Final = lib.mlos_port_next
 _encode_event: Final = msgspec.msgpack.Encoder().encode
 
 
-class Made(NamedTuple):
+class Made:
     """An output's array as `allocate` made it. A small one stays in its place for good."""
 
-    array: Array
-    dtype: str
-    shape: tuple[int, ...]
-    small: bool
-    offset: int
-    size: int
+    __slots__ = ("array", "dtype", "offset", "shape", "size", "small")
+
+    def __init__(
+        self, array: Array, dtype: str, shape: tuple[int, ...], small: bool, offset: int, size: int
+    ) -> None:
+        self.array = array
+        self.dtype = dtype
+        self.shape = shape
+        self.small = small
+        self.offset = offset
+        self.size = size
 
 
 class Seat:
@@ -219,7 +225,7 @@ class Request:
             self._small_used += rounded
             return int(offset)
         status = lib.mlos_reply_alloc(self._shared, self._index, self._slot, size)
-        if status == TOO_BIG or status == AGAIN:
+        if status in (TOO_BIG, AGAIN):
             raise _no_room(status, size)
         return check(status)
 
@@ -248,7 +254,7 @@ class Request:
             self.fail(ModelFailed(f"the model's answer cannot be sent: {err}"))
             return
         rc = _answer(self._shared, self._index, self._slot, reply, len(reply), started_ns, ended)
-        if rc == AGAIN or rc == TOO_BIG:  # a long header, and no room for it in the arena
+        if rc in (AGAIN, TOO_BIG):  # a long header, and no room for it in the arena
             self.fail(_no_room(rc, len(reply)))
 
     def again(self, outputs: MappingABC[str, Array]) -> bool:
@@ -365,12 +371,10 @@ class WorkerPort:
         self._pointer: Any = ffi.gc(pointer, lambda p, _bell=self._bell: lib.mlos_port_free(p))
         self._lock = threading.Lock()
         self._seats: dict[int, Seat] = {}
-        self._requests: dict[int, Request] = {}
+        self._requests: dict[int, Request] = {}  # by the key they come back with
         self._orders: collections.deque[Any] = collections.deque()
         self._leaving: list[Any] = []  # removals that wait for held requests
         self._claiming = True
-        self._timeout: float | None = None
-        self._timeout_ns = nanoseconds(None)
         self._reported: set[int] = set()
         self.copied_bytes = 0
         self.failures = 0
@@ -445,8 +449,7 @@ class WorkerPort:
 
     def stop_claiming(self) -> None:
         """Claim nothing from now on; what is claimed can still be answered."""
-        self._claiming = False
-        self.interrupt()
+        self._order(None)
 
     def broken(self) -> list[tuple[int, str]]:
         """Channels found broken since the last call, with the reason. Detach them."""
@@ -474,33 +477,44 @@ class WorkerPort:
 
         `None` after the timeout, after `interrupt`, or when it is time to look around.
         """
-        if self._orders:
-            self._obey()
-        if not self._claiming:
-            return None
-        if timeout != self._timeout:
-            self._timeout, self._timeout_ns = timeout, nanoseconds(timeout)
-        key = _next(self._pointer, self._timeout_ns)
-        if key > 0 and key & 3 == 1:
-            request = self._requests.get(key & ~3)
-            if request is not None:
-                return request
-        return self._claimed(key)
+        return self.receiver(timeout)()
+
+    def receiver(self, timeout: float | None = None) -> Callable[[], Request | None]:
+        """`next` with its timeout as a function, which spares a loop the look-ups."""
+        orders, obey, claimed = self._orders, self._obey, self._claimed
+        known, pointer, timeout_ns = self._requests.get, self._pointer, nanoseconds(timeout)
+
+        def receive() -> Request | None:
+            if orders and not obey():
+                return None
+            key = _next(pointer, timeout_ns)
+            request = known(key)
+            return claimed(key) if request is None else request
+
+        return receive
 
     def poll(self) -> Request | None:
         """Claim the next request if there is one."""
-        if self._orders:
-            self._obey()
-        if not self._claiming:
+        if self._orders and not self._obey():
             return None
         return self._claimed(lib.mlos_port_poll(self._pointer))
 
-    def _obey(self) -> None:
-        while self._orders:
-            self._orders.popleft()()
-        if self._leaving:
-            self._orders.extend(self._leaving)  # tried again before the next claim
-            self._leaving.clear()
+    def _obey(self) -> bool:
+        """Carry out what other threads have ordered; false when no request may be claimed."""
+        claiming = True
+        for _ in range(len(self._orders)):
+            order = self._orders.popleft()
+            if order is None:
+                self._claiming = False
+            else:
+                order()
+        # What stays in line brings the next claim back here: removals that wait for held
+        # requests, and the last order of all.
+        self._orders.extend(self._leaving)
+        self._leaving.clear()
+        if not self._claiming:
+            self._orders.append(None)
+        return self._claiming
 
     def _claimed(self, key: int) -> Request | None:
         if key < 0:
@@ -509,11 +523,12 @@ class WorkerPort:
         if key & 2:
             self._refuse(index, slot)
             return None
-        known = self._requests.get(key & ~3) if key & 1 else None
+        known = self._requests.get(key)
         if known is not None:
             return known
-        self._requests.pop(key & ~3, None)
-        return self._decode(index, slot, key & ~3)
+        key |= 1  # so will it come back, when the header is the same
+        self._requests.pop(key, None)
+        return self._decode(index, slot, key)
 
     def _decode(self, index: int, slot: int, key: int) -> Request | None:
         task = lib.mlos_port_task(self._pointer, index, slot)
@@ -557,7 +572,6 @@ class WorkerPort:
 
     def close(self) -> None:
         """Let everything go. The port cannot be used afterwards."""
-        self._claiming = False
         with self._lock:
             for index in list(self._seats):
                 lib.mlos_port_remove(self._pointer, index, True)

@@ -63,11 +63,12 @@ class BatchLoop:
 
     def run(self) -> None:
         """Serve until `ended` says so."""
-        receive, infer, clock = self._port.next, self._model.infer, time.monotonic_ns
+        receive, infer = self._port.receiver(IDLE_S), self._model.infer
+        clock = time.monotonic_ns
         fit, select = self._check_outputs.fit, self._check_outputs.select
         joins, tally = self._joins, self._tally
         while True:
-            request = receive(IDLE_S)
+            request = receive()
             if request is None:
                 # No view may live on here: it would keep the memory of a channel mapped.
                 outputs = None

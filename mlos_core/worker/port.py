@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from mlos_core.errors import MlosError
@@ -139,6 +139,10 @@ class Port(Protocol):
 
     def next(self, timeout: float | None = None) -> Request | None:
         """The next request; None after the timeout, or when it is time to look around."""
+        ...
+
+    def receiver(self, timeout: float | None = None) -> Callable[[], Request | None]:
+        """`next` with that timeout, as a function."""
         ...
 
     def poll(self) -> Request | None:

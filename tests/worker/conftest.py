@@ -98,6 +98,9 @@ class FakePort:
     def next(self, timeout=None):
         return self.poll()
 
+    def receiver(self, timeout=None):
+        return self.poll
+
     def poll(self):
         return self.waiting.popleft() if self.waiting else None
 
