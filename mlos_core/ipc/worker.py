@@ -501,7 +501,6 @@ class WorkerPort:
 
     def _obey(self) -> bool:
         """Carry out what other threads have ordered; false when no request may be claimed."""
-        claiming = True
         for _ in range(len(self._orders)):
             order = self._orders.popleft()
             if order is None:
