@@ -84,7 +84,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Give up every channel and the connection."""
-        for model in self._models:
+        for model in list(self._models):
             await model.close()
         session, self._session = self._session, None
         if session is not None:
@@ -223,7 +223,7 @@ class AsyncModel:
                 continue
             if link.mapping.reason() is not None:
                 self._on_event(link)
-            elif link.session is not None and not link.session.alive():
+            elif link.forgotten():
                 asyncio.get_running_loop().run_in_executor(None, link.look_around)
             self._arm(link)
 
@@ -394,6 +394,8 @@ class AsyncModel:
             self._look.cancel()
         for link in list(self._waiters):
             link.close()
+        with contextlib.suppress(ValueError):
+            self._client._models.remove(self)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -75,6 +75,7 @@ class Link:
         self.version = attached.version
         self.signature = attached.signature
         self.session = session
+        self._generation = session.generation if session is not None else 0
         self.closed = False
         self.inherited = False  # closed because this is a forked child
         self.why_closed: MlosError | None = None
@@ -248,10 +249,17 @@ class Link:
         if session is None or self.closed or now - self._looked < _LOOK_AROUND_S:
             return
         self._looked = now
-        if session.alive():
+        if not self.forgotten():
             return
         with contextlib.suppress(Unavailable):
             self.resume()
+
+    def forgotten(self) -> bool:
+        """Whether the daemon that knew this channel as ours is gone."""
+        session = self.session
+        if session is None:
+            return False
+        return session.generation != self._generation or not session.alive()
 
     def resume(self) -> None:
         """Hand the channel to the daemon that answers now."""
@@ -262,6 +270,7 @@ class Link:
             self.bell = map_bell(fds[1])
         finally:
             framing.close_all(fds)
+        self._generation = self.session.generation
 
     def close(self, *, forked: bool = False) -> None:
         """Give the channel up. Arrays of it stay readable."""

@@ -9,7 +9,7 @@ import socket
 import threading
 from typing import Any, Final
 
-from mlos_core.errors import MlosError, ProtocolError, Unavailable, from_wire
+from mlos_core.errors import DeadlineExceeded, MlosError, ProtocolError, Unavailable, from_wire
 from mlos_core.ipc import framing
 from mlos_core.ipc.messages import (
     PROTOCOL,
@@ -67,6 +67,10 @@ class Session:
         self.path = path
         self._timeout = timeout
         self._lock = threading.Lock()
+        # Apart from the other, which is held while an answer is awaited: a channel must be
+        # given up without waiting for that, above all from an event loop.
+        self._sending = threading.Lock()
+        self.generation = 0
         self._ids = itertools.count(1)
         self._connection: framing.Connection | None = None
         self.connect()
@@ -96,6 +100,7 @@ class Session:
             raise
         self.close()
         self._connection = connection
+        self.generation += 1
 
     def close(self) -> None:
         """Close the connection; the daemon then lets go of all that belongs to it."""
@@ -153,9 +158,10 @@ class Session:
 
     def detach(self, channel: str) -> None:
         """Give a channel up. Nothing is awaited; a daemon that is gone needs no telling."""
-        with self._lock:
-            if self._connection is not None and self.alive():
-                self._connection.send(Detach(channel=channel))
+        with self._sending:
+            connection = self._connection
+            if connection is not None and self.alive():
+                connection.send(Detach(channel=channel))
 
     def _ask(
         self, message: Any, timeout: float | None, fds: tuple[int, ...] = ()
@@ -167,15 +173,18 @@ class Session:
             if connection is None:
                 raise unreachable(self.path, "the connection was closed")
             try:
-                connection.send(message, fds)
+                with self._sending:
+                    connection.send(message, fds)
                 while True:
                     body, received = connection.receive(timeout)
                     answer = framing.decode(body, ToClient)
                     if getattr(answer, "id", None) == message.id:
                         break
                     framing.close_all(received)  # an answer nobody waits for any more
+            except DeadlineExceeded:
+                raise  # the connection is sound, and an answer that comes late has its id
             except BaseException:
-                self.close()  # an answer that comes late must not be taken for the next one
+                self.close()
                 raise
         if isinstance(answer, Answer) and answer.problem is not None:
             framing.close_all(received)

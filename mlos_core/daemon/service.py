@@ -57,6 +57,7 @@ class Service:
         self._file = file
         self._clients = clients
         self._client: AsyncClient | None = None
+        self._pinger: AsyncClient | None = None
         self._started = time.monotonic()
         self._supervisor: Supervisor | None = None
         self.http_addresses: list[str] = []
@@ -78,6 +79,9 @@ class Service:
     async def connect(self) -> None:
         """Become a client of our own control socket, once it listens."""
         self._client = await connect_async(str(self._config.socket))
+        # A connection of its own: a front that waits for one model must not delay the proof
+        # that another one answers.
+        self._pinger = await connect_async(str(self._config.socket))
 
     @property
     def client(self) -> AsyncClient:
@@ -85,6 +89,12 @@ class Service:
         if self._client is None:
             raise Unavailable("the daemon is starting", hint="try again in a moment")
         return self._client
+
+    @property
+    def _prover(self) -> AsyncClient:
+        if self._pinger is None:
+            raise Unavailable("the daemon is starting", hint="try again in a moment")
+        return self._pinger
 
     async def ping(self, name: str) -> None:
         """Return once a worker of the model answered through a channel.
@@ -94,7 +104,7 @@ class Service:
         """
         try:
             async with asyncio.timeout(_PING_TIMEOUT):
-                handle = await self.client.model(
+                handle = await self._prover.model(
                     name, slots=1, request_bytes=_PING_BYTES, reply_bytes=_PING_BYTES
                 )
                 try:
@@ -106,9 +116,11 @@ class Service:
 
     async def close(self) -> None:
         """Leave our own socket."""
-        if self._client is not None:
-            client, self._client = self._client, None
-            await client.close()
+        clients = (self._client, self._pinger)
+        self._client = self._pinger = None
+        for client in clients:
+            if client is not None:
+                await client.close()
 
     # --- calls ------------------------------------------------------------------------
 

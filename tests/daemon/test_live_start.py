@@ -180,7 +180,7 @@ def test_nobody_becomes_a_worker_by_saying_so(daemon, echo_file):
 
 
 def test_more_clients_than_allowed_are_refused_and_told(daemons):
-    daemon = daemons(MLOS_MAX_CLIENTS="3").start()  # one of them is the daemon itself
+    daemon = daemons(MLOS_MAX_CLIENTS="4").start()  # two of them are the daemon itself
     with daemon.connect(), daemon.connect(), pytest.raises(Overloaded):
         daemon.connect()
 

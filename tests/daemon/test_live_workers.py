@@ -141,7 +141,8 @@ def test_a_model_that_still_loads_goes_on_loading(daemon, make_plugin, tmp_path)
     os.mkfifo(gate)
     path = make_plugin("slow", load=f"open({str(gate)!r}).read()")
     with pytest.raises(DeadlineExceeded, match="loading"):
-        register(daemon, path, timeout=0.5)
+        with daemon.connect() as client:
+            client.session().call("register", {"name": "m", "path": path, "timeout": 0.5}, 30)
     with gate.open("w"):
         pass
     daemon.journal.wait("worker_ready")
