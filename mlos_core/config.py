@@ -21,7 +21,9 @@ from mlos_core.errors import ConfigError, PermissionDenied
 
 PREFIX: Final = "MLOS_"
 # Variables with our prefix that are not settings of the daemon.
-_FOREIGN: Final = frozenset({"MLOS_CONFIG", "MLOS_SOCKET", "MLOS_CORE_ENDPOINT"})
+_FOREIGN: Final = frozenset(
+    {"MLOS_CONFIG", "MLOS_SOCKET", "MLOS_CORE_ENDPOINT", "MLOS_CHANNEL_MODULE"}
+)
 _FOREIGN_PREFIXES: Final = ("MLOS_PLUGIN_", "MLOS_TEST_", "MLOS_CRASH_", "MLOS_BENCH_")
 
 

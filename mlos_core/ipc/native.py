@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import random
 from typing import Any, Final
 
 from mlos_core.errors import (
@@ -85,3 +86,20 @@ def check(status: int) -> int:
 def nanoseconds(timeout: float | None) -> int:
     """A timeout in seconds as the C side takes it; `None` is no timeout."""
     return -1 if timeout is None else max(0, int(timeout * 1e9))
+
+
+def arm_from_environment(turn: int) -> None:
+    """Let this process end itself at a crash point, where the tests ask for that.
+
+    `MLOS_CRASH_AT` lists `POINT:COUNT` with commas between; `turn` chooses among them. The
+    process ends when it passes the point for the COUNTth time; `~COUNT` is a random number
+    from 1 to COUNT.
+    """
+    plans = os.environ.get("MLOS_CRASH_AT")
+    if not plans:
+        return
+    choices = plans.split(",")
+    point, _, count = choices[turn % len(choices)].partition(":")
+    most = int(count.lstrip("~"))
+    passes = random.Random(turn).randint(1, most) if count.startswith("~") else most  # noqa: S311
+    check(lib.mlos_crash_arm(point.encode(), passes))

@@ -14,6 +14,7 @@ from typing import Final
 
 from mlos_core.errors import LoadFailed, MlosError
 from mlos_core.ipc.messages import WorkerSpec
+from mlos_core.ipc.native import arm_from_environment
 from mlos_core.ipc.worker import WorkerPort
 from mlos_core.smi import EngineModel, Model, ModelPackage, Plugin, TensorModel
 from mlos_core.types import Signature
@@ -34,6 +35,7 @@ _EX_SOFTWARE: Final = 70
 def run(spec: WorkerSpec, plugin: Plugin) -> int:
     """Be the worker that `spec` describes; the exit status."""
     logs.configure(spec)
+    arm_from_environment(spec.owner)
     try:
         connection, bell_fd = first_contact(spec)
     except MlosError as err:
