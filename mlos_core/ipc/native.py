@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import random
 from typing import Any, Final
 
 from mlos_core.errors import (
@@ -98,6 +97,8 @@ def arm_from_environment(turn: int) -> None:
     plans = os.environ.get("MLOS_CRASH_AT")
     if not plans:
         return
+    import random
+
     choices = plans.split(",")
     point, _, count = choices[turn % len(choices)].partition(":")
     most = int(count.lstrip("~"))
