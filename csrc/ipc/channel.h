@@ -30,6 +30,7 @@ struct mlos_channel {
     /* The client's end. `lock` protects the submission ring's tail, the free list and the arena. */
     pthread_mutex_t lock;
     atomic_bool disowned;
+    _Atomic(mlos_bell *) bell;
     _Atomic uint8_t *busy; /* a thread is inside mlos_submit or mlos_call with this slot */
     uint64_t *words;       /* what each slot's word must be while the client holds it */
     uint32_t *free_slots;

@@ -245,6 +245,14 @@ int mlos_call(mlos_channel *c, mlos_bell *bell, uint32_t slot, uint64_t header_o
     return status;
 }
 
+void mlos_client_bell(mlos_channel *c, mlos_bell *bell) { atomic_store(&c->bell, bell); }
+
+int mlos_run(const mlos_request *r) {
+    mlos_channel *c = r->channel;
+    return mlos_call(c, atomic_load_explicit(&c->bell, memory_order_acquire), r->slot,
+                     r->header_off, r->header_len, r->timeout_ns, r->known, r->known_len);
+}
+
 /* --- the answer ---------------------------------------------------------------------------- */
 
 const uint8_t *mlos_reply(mlos_channel *c, uint32_t slot, uint32_t *length) {

@@ -32,6 +32,7 @@ struct mlos_port {
     mlos_bell *bell;
     uint32_t owner, lane, max_attempts;
     waiter wait;
+    int64_t patience_ns;
     atomic_uint interrupted;
     seat *seats[MAX_CHANNELS];
     uint32_t active[MAX_CHANNELS]; /* indices of the seats taken */
@@ -61,12 +62,16 @@ mlos_port *mlos_port_new(mlos_bell *bell, uint32_t owner, uint32_t lane, int mod
     p->owner = owner;
     p->lane = lane;
     p->max_attempts = max_attempts;
+    p->patience_ns = -1;
     waiter_init(&p->wait, mode, poll_max_ns);
     return p;
 }
 
 static void seat_free(seat *s) {
-    for (uint32_t i = 0; s->tasks && i < s->slot_count; i++) free(s->tasks[i].header);
+    for (uint32_t i = 0; s->tasks && i < s->slot_count; i++) {
+        free(s->tasks[i].header);
+        free(s->tasks[i].reply);
+    }
     free(s->tasks);
     free(s);
 }
@@ -75,7 +80,7 @@ void mlos_port_free(mlos_port *p) {
     if (!p) return;
     for (uint32_t i = 0; i < MAX_CHANNELS; i++)
         if (p->seats[i]) seat_free(p->seats[i]);
-    mlos_bell_clear_lane(p->bell, p->lane);
+    /* The doorbell may be gone already; a port that does not sleep has no lane to clear. */
     free(p->orphans);
     free(p);
 }
@@ -91,6 +96,8 @@ int mlos_port_add(mlos_port *p, uint32_t index, mlos_channel *channel) {
     }
     s->channel = channel;
     s->slot_count = channel->slot_count;
+    for (uint32_t i = 0; i < s->slot_count; i++)
+        s->tasks[i] = (mlos_task){.port = p, .index = index, .slot = i};
     p->seats[index] = s;
     p->active[p->active_count++] = index;
     return 0;
@@ -318,6 +325,10 @@ int64_t mlos_port_next(mlos_port *p, int64_t timeout_ns) {
     return watch.key == MLOS_E_TIMEOUT && now < end ? MLOS_E_TICK : watch.key;
 }
 
+void mlos_port_patience(mlos_port *p, int64_t timeout_ns) { p->patience_ns = timeout_ns; }
+
+int64_t mlos_port_receive(mlos_port *p) { return mlos_port_next(p, p->patience_ns); }
+
 static mlos_task *task_at(mlos_port *p, uint32_t index, uint32_t slot) {
     if (index >= MAX_CHANNELS || !p->seats[index]) return NULL;
     seat *s = p->seats[index];
@@ -466,10 +477,27 @@ int mlos_answer(mlos_port *p, uint32_t index, uint32_t number, const char *heade
     /* SYNC POINT: the reply is visible to whoever sees DONE (answer_ready). A worker that
      * comes late finds another word here and changes nothing. */
     if (!slot_move(slot, T_ANSWER, t->word, done)) return lose(p, index, t);
+    channel_notify(c, number);
     let_go(p, index, t);
     count(p, t, started_ns, ended_ns, now);
-    channel_notify(c, number);
     return 0;
+}
+
+int mlos_remember(mlos_task *t, const char *header, uint32_t length) {
+    t->reply_len = 0;
+    if (length > MLOS_HEADER_BYTES)
+        return FAIL(MLOS_E_TOO_BIG, "a reply header of %u bytes is not kept", length);
+    /* In private memory: the slot's own area may be another worker's next time. */
+    if (!t->reply) t->reply = malloc(MLOS_HEADER_BYTES);
+    if (!t->reply) return FAIL(MLOS_E_SYSTEM, "out of memory");
+    memcpy(t->reply, header, length);
+    t->reply_len = length;
+    return 0;
+}
+
+int mlos_again(mlos_task *t) {
+    if (!t->reply_len) return FAIL(MLOS_E_ARGUMENT, "slot %u has no reply to repeat", t->slot);
+    return mlos_answer(t->port, t->index, t->slot, t->reply, t->reply_len, 0, 0);
 }
 
 const mlos_port_stats *mlos_port_statistics(mlos_port *p) { return &p->stats; }

@@ -43,6 +43,7 @@ from mlos_core.types import (
     encode_bytes,
 )
 
+_run: Final = lib.mlos_run
 _encode: Final = msgspec.msgpack.Encoder().encode
 Form = tuple[Any, ...]
 
@@ -209,8 +210,7 @@ class Call:
         self.reusable = True
         self._memory: list[int] = []
         self.hold: object = None
-        self._known = ffi.NULL
-        self._known_len = 0
+        self._known = ffi.NULL  # kept alive here for the C side
         self._refs: tuple[wire.TensorRef, ...] = ()
         self._small = False
         self._small_bytes = 0
@@ -278,6 +278,16 @@ class Call:
             self.header_off = self.link.allocate(len(raw))
             self._memory.append(self.header_off)
         self.header_len = len(raw)
+        self.request = ffi.new(
+            "mlos_request *",
+            {
+                "channel": self.link.pointer,
+                "slot": self.slot,
+                "header_off": self.header_off,
+                "header_len": len(raw),
+                "timeout_ns": -1,
+            },
+        )
         self.link.mapping.segment[self.header_off : self.header_off + len(raw)] = raw
 
     # --- data --------------------------------------------------------------------------------
@@ -293,17 +303,10 @@ class Call:
 
     def run(self, timeout: float, timeout_ns: int) -> int:
         """Submit and wait: the length of the reply, with `SAME` when it is as the last one."""
-        link = self.link
-        rc: int = lib.mlos_call(
-            link.pointer,
-            link.bell,
-            self.slot,
-            self.header_off,
-            self.header_len,
-            timeout_ns,
-            self._known,
-            self._known_len,
-        )
+        request = self.request
+        if request.timeout_ns != timeout_ns:
+            request.timeout_ns = timeout_ns
+        rc: int = _run(request)
         return rc if rc > 0 else self.settle(rc, timeout)
 
     def settle(self, rc: int, timeout: float | None, *, keep: bool = False) -> int:
@@ -386,7 +389,8 @@ class Call:
         for ref in head.outputs:
             wire.view(segment, ref)  # judges the descriptor
         self._known = ffi.new("char[]", raw)
-        self._known_len = len(raw)
+        self.request.known = self._known
+        self.request.known_len = len(raw)
         self._refs = head.outputs
         small = all(r.dtype != BYTES and r.nbytes <= SMALL_BYTES for r in head.outputs)
         self._small = small

@@ -68,6 +68,7 @@ class Link:
             raise
         finally:
             os.close(bell_fd)
+        self._old_bells: list[Any] = []
         self.pointer = self.mapping.pointer
         self.address = self.mapping.address
         self.channel = attached.channel
@@ -88,6 +89,7 @@ class Link:
         self._lock = threading.RLock()
         self.freed = threading.Condition(self._lock)
         self._looked = 0.0
+        lib.mlos_client_bell(self.pointer, self.bell)
         lib.mlos_client_wait_mode(self.pointer, WAIT_MODES[wait_mode], poll_max_us * 1000)
         _links.add(self)
 
@@ -267,7 +269,9 @@ class Link:
             return
         _, fds = self.session.resume(self.model, self.channel, (self.fd, self.event_fd))
         try:
+            self._old_bells.append(self.bell)  # a thread may be ringing it
             self.bell = map_bell(fds[1])
+            lib.mlos_client_bell(self.pointer, self.bell)
         finally:
             framing.close_all(fds)
         self._generation = self.session.generation

@@ -54,6 +54,7 @@ DEFAULT_TIMEOUT: Final = 60.0
 DEFAULT_SLOTS: Final = 64
 DEFAULT_ARENA: Final = 16 << 20
 _NO_SLOT: Final = 1 << 31
+_run: Final = lib.mlos_run
 _decode_event: Final = msgspec.msgpack.Decoder().decode
 
 
@@ -400,11 +401,10 @@ class Prepared:
     """
 
     __slots__ = (
-        "_args",
         "_call",
         "_closed",
-        "_fast",
         "_owner",
+        "_request",
         "_result",
         "_timeout",
         "_waiting",
@@ -414,45 +414,31 @@ class Prepared:
     def __init__(self, call: Call, inputs: dict[str, Array], timeout: float) -> None:
         self._call = call
         self._timeout = timeout
-        self._fast = lib.mlos_call
         self._owner = Owner(call)
         self._waiting = False
         self._closed = False
         self.inputs = inputs
         self._result = Result({})
-        self._remember()
-
-    def _remember(self) -> None:
-        call, link = self._call, self._call.link
-        self._args = (
-            link.pointer,
-            link.bell,
-            call.slot,
-            call.header_off,
-            call.header_len,
-            nanoseconds(self._timeout),
-            call._known,
-            call._known_len,
-        )
+        self._request = call.request
+        self._request.timeout_ns = nanoseconds(timeout)
 
     def __call__(self, timeout: float | None = None) -> Result:
         """Send the inputs as they are now; wait for the answer.
 
         Raises as `Model.infer` does.
         """
-        rc = self._fast(*self._args) if timeout is None else self._run(timeout)
+        rc = _run(self._request) if timeout is None else self._run(timeout)
         if rc > SAME:
             return self._result
         if rc < 0:
             rc = self._settle(rc, self._timeout if timeout is None else timeout)
         self._result = self._call.views(rc, self._owner)
-        self._remember()
         return self._result
 
     def _run(self, timeout: float) -> int:
-        args = list(self._args)
-        args[5] = nanoseconds(timeout)
-        rc: int = self._fast(*args)
+        self._request.timeout_ns = nanoseconds(timeout)
+        rc: int = _run(self._request)
+        self._request.timeout_ns = nanoseconds(self._timeout)
         return rc
 
     def _settle(self, rc: int, timeout: float) -> int:
@@ -477,8 +463,7 @@ class Prepared:
         if self._closed:
             return
         self._closed = True
-        pointer, bell, _, *rest = self._args
-        self._args = (pointer, bell, _NO_SLOT, *rest)
+        self._request.slot = _NO_SLOT
         self._owner.release()
 
 

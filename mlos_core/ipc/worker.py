@@ -53,7 +53,8 @@ _ERROR_BYTES: Final = 960
 _PONG: Final = wire.encode(wire.ReplyHeader())
 # Bound once: looking a function up in the library costs as much as calling it.
 _answer: Final = lib.mlos_answer
-_next: Final = lib.mlos_port_next
+_again: Final = lib.mlos_again
+_receive: Final = lib.mlos_port_receive
 _encode_event: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -119,7 +120,6 @@ class Request:
         "_known",
         "_made",
         "_port",
-        "_reply",
         "_seat",
         "_shared",
         "_slot",
@@ -144,7 +144,6 @@ class Request:
         self._small_used = 0
         self._made: dict[str, Made] = {}
         self._known: tuple[tuple[str, Array], ...] = ()
-        self._reply = b""
         self.checked: object = None
         self.kind = head.kind
         self.outputs = head.outputs
@@ -268,8 +267,7 @@ class Request:
         for name, array in known:
             if outputs.get(name) is not array:
                 return False
-        _answer(self._shared, self._index, self._slot, self._reply, len(self._reply), 0, 0)
-        return True
+        return bool(_again(self._task) == 0)
 
     def _make_reply(self, outputs: MappingABC[str, Array], parameters: dict[str, Any]) -> bytes:
         refs: list[wire.TensorRef] = []
@@ -283,8 +281,9 @@ class Request:
             else:
                 refs.append(self._copy(name, array))
         reply = wire.encode(wire.ReplyHeader(outputs=tuple(refs), parameters=parameters))
-        if len(known) == len(outputs) and not parameters:
-            self._known, self._reply = tuple(known), reply
+        keep = len(known) == len(outputs) and not parameters
+        if keep and lib.mlos_remember(self._task, reply, len(reply)) == 0:
+            self._known = tuple(known)
         return reply
 
     def _copy(self, name: str, array: Array) -> wire.TensorRef:
@@ -367,8 +366,7 @@ class WorkerPort:
         )
         if pointer == ffi.NULL:
             raise failure(lib.MLOS_E_ARGUMENT)
-        # Freeing the port clears its lane: the doorbell has to outlive it.
-        self._pointer: Any = ffi.gc(pointer, lambda p, _bell=self._bell: lib.mlos_port_free(p))
+        self._pointer: Any = ffi.gc(pointer, lib.mlos_port_free)
         self._lock = threading.Lock()
         self._seats: dict[int, Seat] = {}
         self._requests: dict[int, Request] = {}  # by the key they come back with
@@ -477,17 +475,20 @@ class WorkerPort:
 
         `None` after the timeout, after `interrupt`, or when it is time to look around.
         """
-        return self.receiver(timeout)()
+        if self._orders and not self._obey():
+            return None
+        return self._claimed(lib.mlos_port_next(self._pointer, nanoseconds(timeout)))
 
     def receiver(self, timeout: float | None = None) -> Callable[[], Request | None]:
         """`next` with its timeout as a function, which spares a loop the look-ups."""
         orders, obey, claimed = self._orders, self._obey, self._claimed
-        known, pointer, timeout_ns = self._requests.get, self._pointer, nanoseconds(timeout)
+        known, pointer = self._requests.get, self._pointer
+        lib.mlos_port_patience(pointer, nanoseconds(timeout))
 
         def receive() -> Request | None:
             if orders and not obey():
                 return None
-            key = _next(pointer, timeout_ns)
+            key = _receive(pointer)
             request = known(key)
             return claimed(key) if request is None else request
 
@@ -576,4 +577,5 @@ class WorkerPort:
                 lib.mlos_port_remove(self._pointer, index, True)
                 self._seats.pop(index).close()
             self._requests.clear()
+        ffi.release(self._pointer)  # now, while the doorbell is certainly mapped
         os.close(self.bell_fd)
