@@ -218,6 +218,10 @@ static int64_t pop(mlos_port *p, uint32_t index) {
         uint64_t tail = atomic_load_explicit(&h->tail, memory_order_acquire);
         if (head == tail) return MLOS_E_AGAIN;
         if (tail - head > (uint64_t)c->ring_mask + 1) {
+            /* Honest where another worker has popped since: a head that stands still tells. */
+            uint64_t before = head;
+            head = atomic_load_explicit(&h->head, memory_order_acquire);
+            if (head != before) continue;
             give_up(p, index, "the submission ring contradicts itself");
             return MLOS_E_AGAIN;
         }
