@@ -59,17 +59,16 @@ _encode_event: Final = msgspec.msgpack.Encoder().encode
 
 
 class Made:
-    """An output's array as `allocate` made it. A small one stays in its place for good."""
+    """An output's array as `allocate` made it."""
 
-    __slots__ = ("array", "dtype", "offset", "shape", "size", "small")
+    __slots__ = ("array", "dtype", "offset", "shape", "size")
 
     def __init__(
-        self, array: Array, dtype: str, shape: tuple[int, ...], small: bool, offset: int, size: int
+        self, array: Array, dtype: str, shape: tuple[int, ...], offset: int, size: int
     ) -> None:
         self.array = array
         self.dtype = dtype
         self.shape = shape
-        self.small = small
         self.offset = offset
         self.size = size
 
@@ -116,6 +115,7 @@ class Request:
     """
 
     __slots__ = (
+        "_fixed",
         "_index",
         "_known",
         "_made",
@@ -143,6 +143,7 @@ class Request:
         self._small_off = lib.mlos_reply_small_off(port._pointer, seat.index, slot)
         self._small_used = 0
         self._made: dict[str, Made] = {}
+        self._fixed: dict[str, Made] = {}  # those that stay in their place for good
         self._known: tuple[tuple[str, Array], ...] = ()
         self.checked: object = None
         self.kind = head.kind
@@ -200,16 +201,17 @@ class Request:
             Overloaded: the reply arena is full of answers that the client still holds.
             PayloadTooLarge: the tensor is larger than the reply arena.
         """
-        made = self._made.get(name)
-        if made is not None and made.small and made.shape == shape and made.dtype == dtype:
-            return made.array
+        fixed = self._fixed.get(name)
+        if fixed is not None and fixed.shape == shape and fixed.dtype == dtype:
+            return fixed.array
         if dtype not in DTYPES:
             raise InvalidInput(f"output {name!r}: no room can be made for dtype {dtype!r}")
         size = math.prod(shape) * DTYPES[dtype].itemsize
         offset = self._place(size)
         array = self._seat.array(offset, dtype, shape)
-        small = 0 <= offset - self._small_off < SMALL_BYTES
-        self._made[name] = Made(array, dtype, shape, small, offset, size)
+        made = self._made[name] = Made(array, dtype, shape, offset, size)
+        if 0 <= offset - self._small_off < SMALL_BYTES:
+            self._fixed[name] = made
         return array
 
     def _place(self, size: int) -> int:
@@ -276,7 +278,7 @@ class Request:
             made = self._made.get(name)
             if made is not None and made.array is array:
                 refs.append(wire.TensorRef(name, made.dtype, made.shape, made.offset, made.size))
-                if made.small:
+                if self._fixed.get(name) is made:
                     known.append((name, array))
             else:
                 refs.append(self._copy(name, array))

@@ -7,6 +7,7 @@ SIGTERM drains, as the daemon's `Drain` does; SIGINT is the terminal's and ignor
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from pathlib import Path
@@ -82,6 +83,9 @@ def _live(spec: WorkerSpec, plugin: Plugin, port: Port, tally: Tally, control: C
         log.error("%s", told, exc_info=None if told is err else err)
         control.report("failed", problem=problem_of(told))
         return told.exit_code
+    # What is loaded by now stays: no collection has to look at it again.
+    gc.collect()
+    gc.freeze()
     control.report("ready", model.signature)
     loop = (
         BatchLoop(port, model, spec.batch, tally, control.loop_paused)
