@@ -287,6 +287,7 @@ class Book:
     def let_go(self) -> None:
         """Close our descriptors and leave the channels as they are, for the next daemon."""
         for channel in list(self._channels.values()):
+            channel.dropped = True
             self._loop.remove_reader(channel.pidfd)
             close_all((channel.segment, channel.eventfd, channel.pidfd))
         self._channels.clear()

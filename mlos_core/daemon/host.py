@@ -55,6 +55,8 @@ class PluginHost:
         self._on_exited = on_exited
         self._on_gone = on_gone
         self._forks: dict[int, asyncio.Future[tuple[int, int]]] = {}
+        self._unanswered: set[int] = set()
+        self._answered = asyncio.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._peer: Peer | None = None
         self._ended = asyncio.Event()
@@ -113,6 +115,7 @@ class PluginHost:
         if self._peer is None or not self.alive:
             raise Unavailable(f"the host of plugin {self.plugin!r} is gone")
         self._forks[spec.owner] = future
+        self._unanswered.add(spec.owner)
         self._peer.send(Fork(spec))
         try:
             async with asyncio.timeout(within):
@@ -126,6 +129,7 @@ class PluginHost:
 
     async def stop(self) -> None:
         """Hang up and wait until the process is gone; after a grace time, kill it."""
+        await self._hear_out()
         if self._peer is not None:
             self._peer.close()
         if self._process is None:
@@ -137,6 +141,14 @@ class PluginHost:
             _log.warning("host_killed", plugin=self.plugin, pid=self.pid)
             self._process.kill()
             await self._ended.wait()
+
+    async def _hear_out(self) -> None:
+        """A worker whose birth we never hear of could not be ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_GRACE):
+                while self._unanswered and self.alive:
+                    self._answered.clear()
+                    await self._answered.wait()
 
     # --- events -----------------------------------------------------------------------
 
@@ -154,6 +166,7 @@ class PluginHost:
 
     def _exited(self, status: int) -> None:
         self._ended.set()
+        self._answered.set()
         expected = self._peer is None or self._peer.closed
         if self._peer is not None:
             # What it said last is still in the socket: the reason, or who was forked.
@@ -172,6 +185,7 @@ class PluginHost:
                     self._frame(*frame)
 
     def _hung_up(self, reason: str) -> None:
+        self._answered.set()
         for future in self._forks.values():
             if not future.done():
                 future.set_exception(Unavailable(f"the host of plugin {self.plugin!r} is gone"))
@@ -189,6 +203,7 @@ class PluginHost:
             return
         framing.close_all(fds)
         if isinstance(message, Exited):
+            self._told(message.owner)
             self._on_exited(message)
         elif isinstance(message, HostReady):
             if self._imported is not None and not self._imported.done():
@@ -196,7 +211,12 @@ class PluginHost:
         else:
             self._fail(broken(message))
 
+    def _told(self, owner: int) -> None:
+        self._unanswered.discard(owner)
+        self._answered.set()
+
     def _forked(self, message: Forked, fds: list[int]) -> None:
+        self._told(message.owner)
         future = self._forks.get(message.owner)
         if len(fds) != 1:
             framing.close_all(fds)

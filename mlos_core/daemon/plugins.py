@@ -178,10 +178,11 @@ def probe_order(names: Iterable[str], words: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (name.lower() not in plain, name))
 
 
-def no_plugin(path: Path, words: Iterable[str]) -> InvalidInput:
-    """The error when no plugin takes the model."""
+def no_plugin(path: Path, words: Iterable[str], statuses: Iterable[PluginStatus]) -> InvalidInput:
+    """The error when no plugin takes the model; one that is broken might have."""
     kinds = ", ".join(words) or "no format"
+    broken = [f"{s.name} is broken: {s.reason}" for s in statuses if s.state == "broken"]
+    other = "name one with --plugin, or install it; see `mlosctl plugins`"
     return InvalidInput(
-        f"no installed plugin loads {path} ({kinds})",
-        hint="name one with --plugin, or install it; see `mlosctl plugins`",
+        f"no installed plugin loads {path} ({kinds})", hint="; ".join((*broken, other))
     )

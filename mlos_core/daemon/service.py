@@ -304,7 +304,7 @@ class Service:
             if info is not None and plugin_rules.matches(info, words):
                 return name
         await hosts.release(self.supervisor.plugins_in_use())
-        raise plugin_rules.no_plugin(path, words)
+        raise plugin_rules.no_plugin(path, words, hosts.statuses())
 
     # --- state ------------------------------------------------------------------------
 

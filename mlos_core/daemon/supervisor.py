@@ -133,12 +133,12 @@ class Supervisor:
     def _fill(self, fleet: Fleet) -> None:
         fleet.started = True
         for instance in fleet.instances:
-            if instance.worker is None:
+            if instance.worker is None and instance.timer is None:
                 self._start(fleet, instance)
 
     def _start(self, fleet: Fleet, instance: Instance) -> None:
         instance.timer = None
-        if fleet.retired or self.crew.stopping:
+        if fleet.retired or self.crew.stopping or instance.worker is not None:
             return
         try:
             self.crew.start(fleet, instance)

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: BUSL-1.1
+import os
+
 import pytest
 
 PLUGIN = """
@@ -15,6 +17,7 @@ class Model(TensorModel):
     )
 
     def infer(self, batch, allocate):
+        {infer}
         return {{"y": batch["x"] * 2}}
 
 class {kind}(Plugin):
@@ -31,11 +34,11 @@ class {kind}(Plugin):
 def make_plugin(plugin_path):
     """`make_plugin(name, top=..., load=...)` installs a plugin for the daemons of the test."""
 
-    def make(name, *, top="", load="pass", distribution=""):
+    def make(name, *, top="", load="pass", infer="pass", distribution=""):
         dist = distribution or f"dist_{name}"
         module = f"module_{dist}"
         (plugin_path / f"{module}.py").write_text(
-            PLUGIN.format(name=name, kind="Kind", top=top, load=load)
+            PLUGIN.format(name=name, kind="Kind", top=top, load=load, infer=infer)
         )
         meta = plugin_path / f"{dist}-1.0.dist-info"
         meta.mkdir()
@@ -46,3 +49,24 @@ def make_plugin(plugin_path):
         return str(path)
 
     return make
+
+
+class Gate:
+    """A model whose requests stop inside the plugin until they are let go."""
+
+    def __init__(self, model, fifo):
+        self.model = model
+        self._fifo = fifo
+
+    def hold(self):
+        """Wait until a request is inside; closing what this returns lets it go."""
+        return self._fifo.open("wb")
+
+
+@pytest.fixture
+def gate(make_plugin, tmp_path):
+    """A model of the plugin `gated`: requests whose first element is not 0 are held."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    model = make_plugin("gated", infer=f"batch['x'][0] and open({str(fifo)!r}, 'rb').read()")
+    return Gate(model, fifo)

@@ -26,6 +26,7 @@ def test_clients_are_answered_without_a_daemon_and_by_the_next_one(daemon, echo_
         daemon.kill()
         asked(model)
         daemon.start()
+        daemon.journal.wait("worker_ready")
         (after,) = workers(daemon)
         assert (after["pid"], after["owner"]) == (before["pid"], before["owner"])
         assert daemon.call("status")["ready"]
@@ -122,6 +123,7 @@ def test_owners_are_not_reused_even_if_the_state_folder_is_lost(daemon, echo_fil
     daemon.kill()
     (daemon.folder / "state" / "owners.json").unlink()
     daemon.start()
+    daemon.journal.wait("worker_ready")
     os.kill(before["pid"], signal.SIGKILL)
     daemon.journal.wait("worker_gone")
     daemon.journal.wait("worker_ready", count=2)
