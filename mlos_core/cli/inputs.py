@@ -142,14 +142,20 @@ def cast(value: Any, spec: TensorSpec) -> Array:
         raise _misfit(spec, f"holds {array.dtype}, not numbers")
     want = DTYPES[spec.dtype]
     if array.dtype == want:
-        return _fit(np.ascontiguousarray(array), spec)
+        return _fit(array, spec)
     with np.errstate(all="ignore"):
         converted = array.astype(want)
-        same = np.array_equal(converted.astype(array.dtype), array, equal_nan=True)
+        same = _same(converted, array)
         rounded = want.kind == array.dtype.kind == "f" and written and not _overflows(converted)
     if array.size and not same and not rounded:
         raise _misfit(spec, f"cannot be {spec.dtype} without changing its values")
     return _fit(converted, spec)
+
+
+def _same(converted: Array, array: Array) -> bool:
+    back = converted.astype(array.dtype)
+    # Signed and unsigned integers wrap around, there and back again.
+    return np.array_equal(back, array, equal_nan=True) and np.array_equal(converted < 0, array < 0)
 
 
 def _overflows(converted: Array) -> bool:
