@@ -9,9 +9,9 @@ import msgspec
 class RestartPolicy(msgspec.Struct, frozen=True):
     """Seconds, and a number of starts.
 
-    `initial` doubles up to `maximum`. After `limit` starts in a row that never became
-    ready the model is given up. A worker that was ready for `healthy_after` is forgiven
-    everything.
+    `initial` doubles up to `maximum`. After `limit` starts in a row that failed before the
+    model was loaded, or did not answer then, it is given up. A worker that was ready for
+    `healthy_after` is forgiven everything.
     """
 
     initial: float = 0.1
@@ -25,22 +25,29 @@ class Restarts:
 
     def __init__(self, policy: RestartPolicy) -> None:
         self._policy = policy
-        self._ready_since: float | None = None
+        self._loaded_since: float | None = None
         self._unready = 0
         self._streak = 0
         self.total = 0
 
-    def ready(self, now: float) -> None:
-        """The worker serves."""
-        self._ready_since = now
+    def loaded(self, now: float) -> None:
+        """The worker says that it is ready."""
+        self._loaded_since = now
+
+    def proven(self) -> None:
+        """The data plane answered."""
         self._unready = 0
+
+    def unproven(self) -> None:
+        """The data plane did not answer: the worker was not ready after all."""
+        self._loaded_since = None
 
     def died(self, now: float) -> float | None:
         """The worker is gone: seconds until the next start, or `None` to give up.
 
-        One that was ready starts again at once, unless that happened a moment ago too.
+        One that was loaded starts again at once, unless that happened a moment ago too.
         """
-        since, self._ready_since = self._ready_since, None
+        since, self._loaded_since = self._loaded_since, None
         self.total += 1
         if since is None:
             self._unready += 1

@@ -148,6 +148,8 @@ class Supervisor:
     def worker_ready(self, worker: Worker) -> None:
         """It reported that it is ready: give it the channels, then see that it answers."""
         if worker.state == "ready" and not self.crew.stopping:
+            if worker.instance is not None:
+                worker.instance.restarts.loaded(self._loop.time())
             self.book.serve_all(worker)
             self.worker_served(worker)
 
@@ -170,6 +172,8 @@ class Supervisor:
                     f"{err.message}",
                     hint=err.hint,
                 )
+                if worker.instance is not None:
+                    worker.instance.restarts.unproven()
                 worker.kill()
             return
         if worker.owner in model.workers and worker.state == "ready":
@@ -180,7 +184,7 @@ class Supervisor:
         worker.proven = True
         fleet.ever_ready = True
         if worker.instance is not None:
-            worker.instance.restarts.ready(self._loop.time())
+            worker.instance.restarts.proven()
         _log.info("worker_ready", model=worker.spec.model, owner=worker.owner, pid=worker.pid)
         model = fleet.model
         if fleet is model.candidate:
