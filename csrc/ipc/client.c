@@ -193,9 +193,9 @@ static int client_wait(mlos_channel *c, uint32_t slot, answer_watch *watch, int6
     uint64_t start = now_ns();
     uint64_t slice = start + WAIT_SLICE_NS;
     uint64_t end = timeout_ns < 0 ? UINT64_MAX : start + (uint64_t)timeout_ns;
-    uint64_t window = waiter_window(&c->wait, hint32(&c->peer_cpu) == this_cpu());
+    uint64_t window = waiter_window(&c->wait);
     if (window > end - start) window = end - start;
-    if (waiter_poll(&c->wait, window, answer_ready, watch)) return 0;
+    if (waiter_poll(&c->wait, window, hint32(&c->peer_cpu), answer_ready, watch)) return 0;
     if (closed(c)) return MLOS_E_CLOSED;
     if (c->wait.mode == MLOS_WAIT_SPIN)
         return now_ns() >= end ? MLOS_E_TIMEOUT : MLOS_E_TICK;

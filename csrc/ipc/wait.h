@@ -3,10 +3,11 @@
  *
  * The window follows KVM's halt polling: it doubles when a sleep turned out shorter than
  * the largest window (polling would have caught it), falls to nothing when a sleep was
- * longer (polling could not have). Two more things make polling wrong: both ends on one
- * processor (polling then only delays the other), and a poller that is preempted (somebody
- * else needs the processor); after the latter it stays away from polling for a while that
- * doubles each time.
+ * longer (polling could not have). Two more things matter. With both ends on one processor
+ * a poll only delays the other, so the poller yields between looks: that costs less than to
+ * sleep and be woken, and two runnable threads are what makes the scheduler part them. And a
+ * poller that is preempted stands in somebody's way: it stays away from polling for a while
+ * that doubles each time.
  */
 #ifndef MLOS_WAIT_H
 #define MLOS_WAIT_H
@@ -47,10 +48,10 @@ static inline void waiter_init(waiter *w, int mode, uint64_t max_ns) {
     HINT_SET(&w->penalty_next, 16);
 }
 
-/* How long to poll now. `together`: the peer was last seen on this very processor. */
-static inline uint64_t waiter_window(waiter *w, bool together) {
+/* How long to poll now. */
+static inline uint64_t waiter_window(waiter *w) {
     if (w->mode == MLOS_WAIT_SPIN) return WAIT_SPIN_SLICE_NS;
-    if (w->mode == MLOS_WAIT_BLOCK || together) return 0;
+    if (w->mode == MLOS_WAIT_BLOCK) return 0;
     uint32_t penalty = hint32(&w->penalty);
     if (penalty) {
         HINT_SET(&w->penalty, penalty - 1);
@@ -82,13 +83,19 @@ static inline void waiter_slept(waiter *w, uint64_t waited_ns) {
     HINT_SET(&w->window_ns, window);
 }
 
-/* Poll `ready(context)` for `window_ns`; true as soon as it is. */
-static inline bool waiter_poll(waiter *w, uint64_t window_ns, bool (*ready)(void *),
-                               void *context) {
+/* Poll `ready(context)` for `window_ns`; true as soon as it is. `peer_cpu` is where the
+ * other end was seen last. */
+static inline bool waiter_poll(waiter *w, uint64_t window_ns, uint32_t peer_cpu,
+                               bool (*ready)(void *), void *context) {
     if (ready(context)) return true;
     if (!window_ns) return false;
+    const bool adaptive = w->mode == MLOS_WAIT_ADAPTIVE;
     uint64_t start = now_ns(), last = start;
     for (;;) {
+        if (adaptive && peer_cpu == this_cpu()) {
+            sched_yield();
+            last = now_ns(); /* what ran meanwhile was let in, not forced in */
+        }
         for (int i = 0; i < 16; i++) {
             if (ready(context)) {
                 waiter_polled(w);
@@ -97,7 +104,7 @@ static inline bool waiter_poll(waiter *w, uint64_t window_ns, bool (*ready)(void
             cpu_relax();
         }
         uint64_t now = now_ns();
-        if (w->mode == MLOS_WAIT_ADAPTIVE && now - last > WAIT_PREEMPTED_NS) {
+        if (adaptive && now - last > WAIT_PREEMPTED_NS) {
             waiter_preempted(w);
             return ready(context);
         }
