@@ -159,7 +159,7 @@ static bool copy_header(mlos_channel *c, mlos_task *t, uint64_t off, uint32_t le
         t->header = grown;
         t->header_room = length;
     }
-    memcpy(t->header, shared, length);
+    if (length) memcpy(t->header, shared, length);
     t->header_len = length;
     return false;
 }
