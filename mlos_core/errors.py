@@ -84,6 +84,9 @@ class PayloadTooLarge(
 ):
     """The tensors do not fit the channel's arena or the server's limit."""
 
+    reply_bytes: int = 0
+    """Where the answer was too large: the size of the output that did not fit, in bytes."""
+
 
 class NotFound(MlosError, code="not_found", fault="caller", http=404, grpc="NOT_FOUND", exit=66):
     """No model, plugin or package of that name."""

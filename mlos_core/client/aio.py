@@ -18,12 +18,12 @@ import msgspec
 import numpy as np
 
 from mlos_core import config
-from mlos_core.client.call import Call, Memory, obtain, raise_error
+from mlos_core.client.call import Call, Memory, obtain, raise_error, roomy
 from mlos_core.client.link import Link
 from mlos_core.client.model import DEFAULT_ARENA, DEFAULT_SLOTS, DEFAULT_TIMEOUT, Settings
 from mlos_core.client.result import Result
 from mlos_core.client.session import Session
-from mlos_core.errors import Closed, InvalidInput, Overloaded
+from mlos_core.errors import Closed, InvalidInput, Overloaded, PayloadTooLarge
 from mlos_core.ipc import header as wire
 from mlos_core.ipc.native import AGAIN, CLOSED, TIMEOUT, ffi, lib
 from mlos_core.types import Array, Signature
@@ -105,6 +105,7 @@ class AsyncModel:
         self._client = client
         self._settings = settings
         self._link: Link | None = None
+        self._room = (settings.request_bytes, settings.reply_bytes)
         self._closed = False
         self._attaching = asyncio.Lock()
         self._waiters: dict[Link, dict[int, asyncio.Future[None]]] = {}
@@ -137,31 +138,29 @@ class AsyncModel:
             raise Closed(f"the handle on {self.name!r} is not attached")
         return self._link
 
-    async def attach(self, request_bytes: int = 0) -> Link:
+    async def attach(self, request_bytes: int = 0, reply_bytes: int = 0) -> Link:
         """The channel, attached anew where it was closed or is too small."""
         async with self._attaching:
             old = self._link
             if old is not None and not old.closed:
-                if old.mapping.request_bytes >= request_bytes:
+                room = old.mapping
+                if room.request_bytes >= request_bytes and room.reply_bytes >= reply_bytes:
                     return old
                 self._link = None  # its requests go on; it closes with the client
             if self._closed:
                 raise Closed(f"the handle on {self.name!r} was closed")
-            link = self._link = await asyncio.to_thread(self._open, request_bytes)
+            link = self._link = await asyncio.to_thread(self._open, request_bytes, reply_bytes)
             self._waiters[link] = {}
             loop = asyncio.get_running_loop()
             loop.add_reader(link.event_fd, self._on_event, link)
             link.on_close = lambda: self._on_close(loop, link)
             return link
 
-    def _open(self, request_bytes: int) -> Link:
+    def _open(self, request_bytes: int, reply_bytes: int) -> Link:
         session, s = self._client.session(), self._settings
+        self._room = (max(self._room[0], request_bytes), max(self._room[1], reply_bytes))
         attached, fds = session.attach(
-            self.name,
-            s.slots,
-            max(s.request_bytes, request_bytes),
-            s.reply_bytes,
-            min(s.timeout, DEFAULT_TIMEOUT),
+            self.name, s.slots, *self._room, min(s.timeout, DEFAULT_TIMEOUT)
         )
         return Link(session, attached, fds)
 
@@ -244,8 +243,24 @@ class AsyncModel:
         """
         seconds = self._settings.timeout if timeout is None else timeout
         end = time.monotonic() + seconds
+        try:
+            return await self._infer(inputs, end, parameters, outputs, wait)
+        except PayloadTooLarge as error:
+            if not error.reply_bytes:
+                raise
+            await self.attach(reply_bytes=roomy(error.reply_bytes))
+        return await self._infer(inputs, end, parameters, outputs, wait)
+
+    async def _infer(
+        self,
+        inputs: Mapping[str, Any],
+        end: float,
+        parameters: Mapping[str, Any] | None,
+        outputs: Sequence[str],
+        wait: bool,
+    ) -> Result:
         call = await self._obtain(inputs, wire.INFER, outputs, parameters, end if wait else 0.0)
-        call.submit(seconds)
+        call.submit(max(0.0, end - time.monotonic()))
         rc = await self._answer(call, end)
         try:
             return call.result(rc)
@@ -282,7 +297,7 @@ class AsyncModel:
                 if err.code != "payload_too_large" or size:
                     raise
                 arrays = [np.asarray(v) for v in inputs.values()]
-                size = 1 << (2 * sum(a.nbytes + 4096 for a in arrays) - 1).bit_length()
+                size = roomy(sum(a.nbytes + 4096 for a in arrays))
 
     async def _turn(self, end: float) -> None:
         """Wait for a slot that another request gives back."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from mlos_core.client.link import Family, Link
 from mlos_core.client.result import Result
-from mlos_core.errors import ChannelBroken, Closed, InvalidInput, MlosError, from_wire
+from mlos_core.errors import ChannelBroken, Closed, InvalidInput, MlosError
 from mlos_core.ipc import header as wire
 from mlos_core.ipc.channel import HEADER_BYTES, MAX_HEADER, SMALL_BYTES
 from mlos_core.ipc.native import (
@@ -500,8 +500,14 @@ class Call:
 
 def raise_error(head: wire.ReplyHeader) -> None:
     """Raise the error a reply carries, if any."""
-    if head.code:
-        raise from_wire(head.code, head.message, head.hint)
+    error = wire.error_of(head)
+    if error is not None:
+        raise error
+
+
+def roomy(size: int) -> int:
+    """An arena's size for tensors of `size` bytes: twice that, as a power of two."""
+    return 1 << (2 * size - 1).bit_length()
 
 
 def form_of(

@@ -23,6 +23,7 @@ from mlos_core.client.call import (
     form_of,
     obtain,
     raise_error,
+    roomy,
     to_array,
 )
 from mlos_core.client.link import CLIENT_POLL_MAX_US, Family, Link
@@ -52,7 +53,7 @@ from mlos_core.types import DTYPES, Array, Signature, check_inputs
 
 DEFAULT_TIMEOUT: Final = 60.0
 DEFAULT_SLOTS: Final = 64
-DEFAULT_ARENA: Final = 16 << 20
+DEFAULT_ARENA: Final = 4 << 20
 _NO_SLOT: Final = 1 << 31
 _run: Final = lib.mlos_run
 _decode_event: Final = msgspec.msgpack.Decoder().decode
@@ -125,8 +126,10 @@ class Client:
         Args:
             name: as it was registered.
             slots: requests that can be under way or held at a time.
-            request_bytes: size of the arena for request tensors; grows on demand.
-            reply_bytes: size of the arena for reply tensors.
+            request_bytes: size of the arena for request tensors. It grows when a request
+                needs more, by attaching anew; give it to spare that moment.
+            reply_bytes: size of the arena for reply tensors; `infer` makes it grow, by
+                asking a second time.
             wait_mode: `adaptive`, `spin` or `block`.
             poll_max_us: longest adaptive polling, in microseconds.
             timeout: default deadline of each request, in seconds.
@@ -172,6 +175,7 @@ class Model:
         self._pid = os.getpid()
         self._link: Link | None = None
         self._recent = Family()  # calls of the form that was asked last
+        self._room = (settings.request_bytes, settings.reply_bytes)
         self._retired: list[Link] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -199,22 +203,23 @@ class Model:
             if self._closed:
                 raise Closed(f"the handle on {self.name!r} was closed")
             if self._link is None or self._link.closed:
-                self._link = self._attach(self._settings.request_bytes)
+                self._link = self._attach()
             return self._link
 
-    def _attach(self, request_bytes: int) -> Link:
+    def _attach(self) -> Link:
         session, s = self._client.session(), self._settings
         attached, fds = session.attach(
-            self.name, s.slots, request_bytes, s.reply_bytes, min(s.timeout, DEFAULT_TIMEOUT)
+            self.name, s.slots, *self._room, min(s.timeout, DEFAULT_TIMEOUT)
         )
         return Link(session, attached, fds, s.wait_mode, s.poll_max_us)
 
-    def _grow(self, old: Link, size: int) -> None:
-        """Attach with a request arena that holds `size` bytes, twice over."""
+    def _grow(self, old: Link, request: int = 0, reply: int = 0) -> None:
+        """Attach with arenas for tensors of that many bytes."""
         with self._lock:
             if self._link is not old:
                 return
-            self._link = self._attach(1 << (2 * size - 1).bit_length())
+            self._room = (max(self._room[0], roomy(request)), max(self._room[1], roomy(reply)))
+            self._link = self._attach()
             self._retired.append(old)
             for retired in [r for r in self._retired if _at_rest(r)]:
                 self._retired.remove(retired)
@@ -259,6 +264,13 @@ class Model:
             call = self._obtain(inputs, wire.INFER, outputs, parameters, timeout if wait else 0.0)
             if not parameters and not outputs:
                 self._recent = call.family
+        try:
+            return call.result(call.run(timeout, timeout_ns))
+        except PayloadTooLarge as error:
+            if not error.reply_bytes:
+                raise
+            self._grow(call.link, reply=error.reply_bytes)
+        call = self._obtain(inputs, wire.INFER, outputs, parameters, timeout if wait else 0.0)
         return call.result(call.run(timeout, timeout_ns))
 
     def _obtain(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import weakref
 from pathlib import Path
 from typing import Any, Final
@@ -58,7 +57,7 @@ def create(
 
 
 def _reserve(size: int) -> int:
-    name = f"/mlos-{os.getpid()}-{secrets.token_hex(16)}"
+    name = f"/mlos-{os.getpid()}-{os.urandom(16).hex()}"
     try:
         fd: int = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600).fd
     except (posix_ipc.Error, OSError) as err:

@@ -13,7 +13,13 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from mlos_core.errors import ChannelBroken, InvalidInput, MlosError
+from mlos_core.errors import (
+    ChannelBroken,
+    InvalidInput,
+    MlosError,
+    PayloadTooLarge,
+    from_wire,
+)
 from mlos_core.types import BYTES, DTYPES, MAX_RANK, Array, decode_bytes
 
 INFER: Final = 0
@@ -82,9 +88,26 @@ def decode_reply(raw: bytes) -> ReplyHeader:
 def encode_error(error: MlosError, limit: int) -> bytes:
     """A reply header for `error` of at most `limit` bytes; long texts are cut."""
     room = max(16, (limit - 64) // 2)
+    needed = error.reply_bytes if isinstance(error, PayloadTooLarge) else 0
     return encode(
-        ReplyHeader(code=error.code, message=_cut(error.message, room), hint=_cut(error.hint, room))
+        ReplyHeader(
+            parameters={"reply_bytes": needed} if needed else {},
+            code=error.code,
+            message=_cut(error.message, room),
+            hint=_cut(error.hint, room),
+        )
     )
+
+
+def error_of(head: ReplyHeader) -> MlosError | None:
+    """The error that a reply carries, if any."""
+    if not head.code:
+        return None
+    error = from_wire(head.code, head.message, head.hint)
+    needed = head.parameters.get("reply_bytes")
+    if isinstance(error, PayloadTooLarge) and isinstance(needed, int):
+        error.reply_bytes = needed
+    return error
 
 
 def _cut(text: str, limit: int) -> str:

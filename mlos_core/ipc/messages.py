@@ -55,8 +55,8 @@ class Attach(_Message):
     id: int
     model: str
     slots: int = 64
-    request_bytes: int = 16 << 20
-    reply_bytes: int = 16 << 20
+    request_bytes: int = 4 << 20
+    reply_bytes: int = 4 << 20
     timeout: float = 30.0
 
 

@@ -324,10 +324,12 @@ class Request:
 
 def _no_room(status: int, size: int) -> MlosError:
     if status == TOO_BIG:
-        return PayloadTooLarge(
+        error = PayloadTooLarge(
             f"an output of {size} bytes is larger than the channel's reply arena",
             hint=f"attach with reply_bytes of at least {size}",
         )
+        error.reply_bytes = size
+        return error
     return Overloaded(
         "the channel's reply arena is full of answers the client still holds",
         hint="release or copy earlier results, or attach with more reply_bytes",
