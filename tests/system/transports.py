@@ -5,6 +5,7 @@ Each is used from several threads at once.
 """
 
 import asyncio
+import base64
 import concurrent.futures
 import contextlib
 import io
@@ -166,8 +167,13 @@ class Http:
         request = self.ask(name, inputs, **options)
         request.headers["accept"] = "text/event-stream"
         response = self._http.send(request, stream=True)
-        lines = response.iter_lines()
-        return _events(next(lines) + "\n\n")[0], response.close
+        lines = response.iter_lines()  # closes the response when it dies
+
+        def leave():
+            lines.close()
+            response.close()
+
+        return _events(next(lines) + "\n\n")[0], leave
 
     def close(self):
         self._http.close()
@@ -207,8 +213,6 @@ def _array(spec, value):
 
 
 def _bytes(item):
-    import base64
-
     return base64.b64decode(item["b64"]) if isinstance(item, dict) else item.encode()
 
 
