@@ -57,7 +57,7 @@ class ControlServer:
         self._service = service
         self._loop = asyncio.get_running_loop()
         self._listener: socket.socket | None = None
-        self._strangers: set[Peer] = set()
+        self._strangers: dict[Peer, asyncio.TimerHandle] = {}
         self._sessions: set[ClientSession] = set()
 
     @property
@@ -126,13 +126,18 @@ class ControlServer:
         pid = connection.peer()[0]
         peer = Peer(connection, f"pid {pid}", lambda *_: None, lambda _: None)
         peer.on_frame = lambda body, fds: self._introduced(peer, body, fds)
-        peer.on_close = lambda _: self._strangers.discard(peer)
+        peer.on_close = lambda _: self._known(peer)
         if len(self._strangers) >= self._config.max_clients:
             refuse(peer, Overloaded("too many peers connect at once", hint="try again"))
             return
-        self._strangers.add(peer)
-        self._loop.call_later(_HELLO_TIMEOUT, self._still_silent, peer)
+        deadline = self._loop.call_later(_HELLO_TIMEOUT, peer.close, "it did not introduce itself")
+        self._strangers[peer] = deadline
         peer.start()
+
+    def _known(self, peer: Peer) -> None:
+        deadline = self._strangers.pop(peer, None)
+        if deadline is not None:
+            deadline.cancel()
 
     def _may_connect(self, peer: Peer) -> bool:
         # Asked after the first message: an answer to a peer that still writes could be lost.
@@ -147,10 +152,6 @@ class ControlServer:
         refuse(peer, PermissionDenied(f"user {uid} may not use this daemon", hint=hint))
         return False
 
-    def _still_silent(self, peer: Peer) -> None:
-        if peer in self._strangers:
-            peer.close("it did not introduce itself")
-
     def _introduced(self, peer: Peer, body: bytes, fds: list[int]) -> None:
         try:
             message = framing.decode(body, FirstMessage)
@@ -163,7 +164,7 @@ class ControlServer:
             framing.close_all(fds)
             answer_problem(peer, 0, err)
             raise
-        self._strangers.discard(peer)
+        self._known(peer)
         if not self._may_connect(peer):
             framing.close_all(fds)
         elif isinstance(message, WorkerHello):

@@ -215,16 +215,18 @@ def test_a_name_is_not_taken_twice(daemon, echo_file):
 
 def test_a_model_is_replaced_while_its_clients_go_on(daemon, echo_file):
     register(daemon, echo_file("number"))
-    stop = threading.Event()
+    stop, begun = threading.Event(), threading.Event()
     answers = []
 
     def ask(model):
         while not stop.is_set():
             answers.append({name: float(array[0]) for name, array in model.infer(X).items()})
+            begun.set()
 
     with daemon.connect() as client:
         thread = threading.Thread(target=ask, args=(client.model("m"),))
         thread.start()
+        assert begun.wait(30)
         register(daemon, echo_file("sum"), replace=True)
         daemon.journal.wait("worker_gone")
         before = len(answers)
