@@ -9,6 +9,7 @@ its header differs from the last one.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -132,6 +133,7 @@ class Place(NamedTuple):
     target: Array | None
     dtype: np.dtype[Any] | None = None
     shape: tuple[int, ...] = ()
+    source: weakref.ref[Array] | None = None  # the array that lies there
 
 
 def to_array(value: Any, name: str, signature: Signature) -> Array:
@@ -226,7 +228,6 @@ class Call:
                 places.append(place)
             self.places = tuple(places)
             self.bytes_in = sum(p.target.nbytes for p in places if p.target is not None)
-            self.plain = all(p.target is not None for p in places)
             head = wire.RequestHeader(kind, tuple(refs), tuple(outputs), dict(parameters or {}))
             self._write_header(head)
         except BaseException:
@@ -249,7 +250,8 @@ class Call:
             part = self.link.mapping.segment[offset : offset + array.nbytes]
             target = np.ndarray(array.shape, DTYPES[dtype], part)
         ref = wire.TensorRef(name, dtype, array.shape, offset, array.nbytes)
-        return ref, Place(name, target, array.dtype, array.shape)
+        source = weakref.ref(array) if target is None else None
+        return ref, Place(name, target, array.dtype, array.shape, source)
 
     def _room(self, size: int) -> int:
         rounded = max(64, (size + 63) & ~63)
@@ -294,7 +296,7 @@ class Call:
 
     def write(self, inputs: Mapping[str, Array]) -> None:
         """Copy the data of `inputs`, which have this call's form, into place."""
-        for name, target, _, _ in self.places:
+        for name, target, *_ in self.places:
             if target is not None:
                 target[...] = inputs[name]
         self.link.copied_bytes += self.bytes_in
@@ -543,18 +545,23 @@ def as_arrays(inputs: Mapping[str, Any], signature: Signature) -> Mapping[str, A
 
 
 def again(recent: Family, inputs: Mapping[str, Any]) -> Call | None:
-    """The hot path of `obtain`: a rested call of the last form, if `inputs` are of that form
-    and plain arrays; their data are then in place."""
+    """The hot path of `obtain`: a rested call of the last form, if `inputs` are of that form,
+    and plain arrays or the very ones that lie in its places; their data are then in place."""
     try:
         call: Call = recent.pop()
     except IndexError:
         return None
-    if call.plain and len(inputs) == len(call.places):
+    if len(inputs) == len(call.places):
         try:
-            for name, target, dtype, shape in call.places:
+            for name, target, dtype, shape, source in call.places:
                 array = inputs[name]
                 if array.dtype is not dtype or array.shape != shape:
                     break
+                if source is not None:
+                    if source() is not array:
+                        break
+                    call.hold = inputs  # arrays in the arena must outlive the request
+                    continue
                 base = array.base  # a view is plain if it is one of an array's own memory
                 if base is not None and (type(base) is not np.ndarray or base.base is not None):
                     break
