@@ -74,7 +74,7 @@ def register(context: Context, name: str, path: Path, **given: Any) -> None:
     )
     with context.client() as client:
         # The service's own deadline is the better error; ours only guards against silence.
-        info = client.session().call("register", {**params, "timeout": timeout}, timeout + 10.0)
+        info = client.call("register", patience=timeout + 10.0, timeout=timeout, **params)
     if context.as_json:
         render.print_json(info)
     else:
@@ -110,7 +110,7 @@ def read_manifest(path: Path, *, needed: bool) -> dict[str, Any] | None:
 def unregister(context: Context, name: str) -> None:
     """Drain a model and forget it."""
     with context.client() as client:
-        info = client.call("unregister", timeout=None, name=name)
+        info = client.call("unregister", patience=None, name=name)
     if context.as_json:
         render.print_json(info)
     else:
@@ -122,7 +122,7 @@ def unregister(context: Context, name: str) -> None:
 def plugins(context: Context) -> None:
     """List the installed plugins, the broken ones with the reason."""
     with context.client() as client:
-        statuses = client.call("plugins", timeout=None)
+        statuses = client.call("plugins", patience=None)
     if context.as_json:
         render.print_json(statuses)
         return

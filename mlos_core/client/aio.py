@@ -23,7 +23,14 @@ from mlos_core.client.link import Link
 from mlos_core.client.model import DEFAULT_ARENA, DEFAULT_SLOTS, DEFAULT_TIMEOUT, Settings
 from mlos_core.client.result import Result
 from mlos_core.client.session import Session
-from mlos_core.errors import Closed, InvalidInput, Overloaded, PayloadTooLarge
+from mlos_core.errors import (
+    Closed,
+    InvalidInput,
+    MlosError,
+    Overloaded,
+    PayloadTooLarge,
+    Unavailable,
+)
 from mlos_core.ipc import header as wire
 from mlos_core.ipc.native import AGAIN, CLOSED, TIMEOUT, ffi, lib
 from mlos_core.types import Array, Signature
@@ -78,9 +85,9 @@ class AsyncClient:
         self._models.append(model)
         return model
 
-    async def call(self, method: str, *, timeout: float | None = 120.0, **params: Any) -> Any:
-        """Call a method of the daemon's service."""
-        return await asyncio.to_thread(self.session().call, method, params, timeout)
+    async def call(self, method: str, *, patience: float | None = 120.0, **params: Any) -> Any:
+        """Call a method of the daemon's service; see `Client.call`."""
+        return await asyncio.to_thread(self.session().call, method, params, patience)
 
     async def close(self) -> None:
         """Give up every channel and the connection."""
@@ -223,8 +230,18 @@ class AsyncModel:
             if link.mapping.reason() is not None:
                 self._on_event(link)
             elif link.forgotten():
-                asyncio.get_running_loop().run_in_executor(None, link.look_around)
+                self._resume(link)
             self._arm(link)
+
+    def _resume(self, link: Link) -> None:
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(None, link.resume).add_done_callback(
+            lambda done: self._resumed(link, done.exception())
+        )
+
+    def _resumed(self, link: Link, error: BaseException | None) -> None:
+        if isinstance(error, MlosError) and not isinstance(error, Unavailable):
+            link.give_up(error)  # in the loop's own thread: it removes a reader
 
     # --- requests ----------------------------------------------------------------------------
 

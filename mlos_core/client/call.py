@@ -81,13 +81,12 @@ class Lease:
     def start(self, call: Call) -> None:
         """Begin the lease."""
         self.call = call
-        call.link.hold(1)
 
     def release(self) -> None:
         """End the lease."""
         call, self.call = self.call, None
         if call is not None:
-            call.link.hold(-1)
+            call.link.let_go()
             call.rest()
 
     __del__ = release
@@ -422,17 +421,16 @@ class Call:
                 head = self.decode()
                 raise_error(head)
                 refs, parameters = head.outputs, head.parameters
-            if self._should_copy(refs):
-                return self._copied(refs, parameters)
-            return self._leased(refs, parameters)
+            if self._worth_holding(refs) and self.link.hold():
+                return self._leased(refs, parameters)
+            return self._copied(refs, parameters)
         except BaseException:
             self.rest()
             raise
 
-    def _should_copy(self, refs: tuple[wire.TensorRef, ...]) -> bool:
-        if all(ref.nbytes <= SMALL_BYTES or ref.dtype == BYTES for ref in refs):
-            return True
-        return 2 * self.link.held >= self.link.mapping.slots
+    @staticmethod
+    def _worth_holding(refs: tuple[wire.TensorRef, ...]) -> bool:
+        return any(ref.nbytes > SMALL_BYTES and ref.dtype != BYTES for ref in refs)
 
     def _copied(self, refs: tuple[wire.TensorRef, ...], parameters: dict[str, Any]) -> Result:
         segment = self.link.mapping.segment
@@ -443,7 +441,11 @@ class Call:
 
     def _leased(self, refs: tuple[wire.TensorRef, ...], parameters: dict[str, Any]) -> Result:
         lease = Lease()
-        outputs = self._windows(refs, lease)
+        try:
+            outputs = self._windows(refs, lease)
+        except BaseException:
+            self.link.let_go()
+            raise
         lease.start(self)  # from here on the call rests when the lease ends, not before
         return Result.of(outputs, parameters, lease.release)
 

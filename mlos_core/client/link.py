@@ -172,10 +172,21 @@ class Link:
         with self._lock:
             family.members -= 1
 
-    def hold(self, change: int) -> None:
-        """Count the answers whose views are alive."""
+    def hold(self) -> bool:
+        """Count one more answer whose views are alive; false when half of the slots are held.
+
+        Threads that hold answers and wait for slots would wait for each other otherwise.
+        """
         with self._lock:
-            self.held += change
+            if 2 * (self.held + 1) > self.mapping.slots:
+                return False
+            self.held += 1
+            return True
+
+    def let_go(self) -> None:
+        """One answer less is held."""
+        with self._lock:
+            self.held -= 1
 
     def wake(self, form: Any) -> Any:
         """A resting call of that form, or `None`."""
@@ -253,8 +264,17 @@ class Link:
         self._looked = now
         if not self.forgotten():
             return
-        with contextlib.suppress(Unavailable):
+        try:
             self.resume()
+        except Unavailable:
+            return  # no daemon yet
+        except MlosError as err:
+            self.give_up(err)
+
+    def give_up(self, why: MlosError) -> None:
+        """The daemon that answers now does not take the channel: whoever waits is told why."""
+        self.why_closed = why
+        self.close()
 
     def forgotten(self) -> bool:
         """Whether the daemon that knew this channel as ours is gone."""
@@ -278,6 +298,10 @@ class Link:
 
     def close(self, *, forked: bool = False) -> None:
         """Give the channel up. Arrays of it stay readable."""
+        if not (forked or self.closed or self.why_closed) and self.forgotten():
+            # A daemon that was restarted lets go only of what it knows to be this client's.
+            with contextlib.suppress(MlosError):
+                self.resume()
         with self._lock:
             if self.closed:
                 return

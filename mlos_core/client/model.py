@@ -144,9 +144,15 @@ class Client:
             self._models.append(model)
         return model
 
-    def call(self, method: str, *, timeout: float | None = 120.0, **params: Any) -> Any:
-        """Call a method of the daemon's service (`register`, `models`, `status`, …)."""
-        return self.session().call(method, params, timeout)
+    def call(self, method: str, *, patience: float | None = 120.0, **params: Any) -> Any:
+        """Call a method of the daemon's service (`register`, `models`, `status`, …).
+
+        Args:
+            method: its name.
+            patience: seconds to wait for the answer; `None` waits as long as it takes.
+            params: the method's parameters, `timeout` among them where it has one.
+        """
+        return self.session().call(method, params, patience)
 
     def close(self) -> None:
         """Give up every channel and the connection."""
