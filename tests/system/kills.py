@@ -51,11 +51,11 @@ def descriptors(pid):
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
-def until(condition, seconds=30.0):
+def until(condition, seconds=30.0, show=lambda: "it did not come about"):
     """Wait for what will come about."""
     end = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < end, "it did not come about"
+        assert time.monotonic() < end, show()
         time.sleep(0.01)
     return value
 

@@ -85,13 +85,21 @@ def test_what_a_client_held_comes_back_wherever_it_dies(crashing, crash_build, t
     (pid,) = pids(daemon, "m")
     with Load(daemon, crash_build, ("infer", "infer_async"), model="m") as load:
         before = daemon.call("status")
-        held = descriptors(pid), segments(pid), descriptors(daemon.pid)
+
+        def held():
+            return descriptors(pid), segments(pid), descriptors(daemon.pid)
+
+        then = held()
         for seed, point in enumerate(crash.CLIENT_POINTS, 100):
             victim = Client(daemon, crash_build, seed, way, point=point, passes=30)
             assert victim.died() == -signal.SIGKILL
         until(lambda: daemon.call("status")["channels"] == before["channels"])
         assert daemon.call("status")["memory"]["channels"] == before["memory"]["channels"]
-        until(lambda: (descriptors(pid), segments(pid), descriptors(daemon.pid)) == held)
+        # Less is possible: the channel of the daemon's own first ping may have been there.
+        until(
+            lambda: all(a <= b for a, b in zip(held(), then, strict=True)),
+            show=lambda: f"{held()} instead of {then}",
+        )
         load.wait_more()
         load.end()
     assert pids(daemon, "m") == [pid]
