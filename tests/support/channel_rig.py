@@ -37,6 +37,9 @@ ECHO = Signature(
 class NoDaemon:
     """A client whose daemon is gone: a channel that ends is not replaced."""
 
+    def __init__(self):
+        self._models = []
+
     def session(self):
         raise Unavailable("there is no daemon in this test")
 
