@@ -134,6 +134,7 @@ class Killer:
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--daemon-kills", type=int, default=20)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     conftest, crash = _module("conftest"), _module("crash")
@@ -157,11 +158,22 @@ def main():
             finally:
                 assert daemon.clean_up(), "a process is left"
             print(json.dumps(rows[-1]), flush=True)
+        daemon = conftest.Daemon(folder / "daemons", environ)
+        daemon.folder.mkdir()
+        try:
+            daemons = siege_of_daemons(daemon, load, args.daemon_kills)
+        finally:
+            assert daemon.clean_up(), "a process is left"
+        print(json.dumps(daemons), flush=True)
     finally:
         shutil.rmtree(folder)
+    if args.kills >= 1000:
+        seen = {point for row in rows for point in row["died"]}
+        assert seen >= set(crash.WORKER_POINTS), set(crash.WORKER_POINTS) - seen
     print(summary(rows))
+    print(summary_of_daemons(daemons))
     if args.json:
-        args.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        args.json.write_text(json.dumps({"rows": rows, "daemons": daemons}, indent=1) + "\n")
 
 
 def siege(daemon, crash, load, name, ways, kills, instances):
@@ -171,6 +183,7 @@ def siege(daemon, crash, load, name, ways, kills, instances):
     daemon.start(**SETTINGS, MLOS_CRASH_AT=crash.plan(points))
     register(daemon, daemon.folder, name, instances)
     fds = settle(daemon)
+    worker_fds = max(map(descriptors, worker_pids(daemon)))
     began = time.monotonic()
     killer = Killer(daemon, name, points)
     with load.Load(daemon, daemon.environ, ways, model=name) as running:
@@ -187,11 +200,67 @@ def siege(daemon, crash, load, name, ways, kills, instances):
         "wrong": 0,
         "died": dict(sorted(died.items())),
         "daemon_fds": [fds, settle(daemon, fds)],
+        "worker_fds": [worker_fds, max(map(descriptors, worker_pids(daemon)))],
     }
+    assert row["worker_fds"][1] <= worker_fds, row
     assert daemon.stop() == 0
     row["shared_memory_left"] = sorted(in_shared_memory() - before)
     assert not row["shared_memory_left"]
     return row
+
+
+def siege_of_daemons(daemon, load, kills):
+    """The daemon dies under load again and again, every third time with all its workers."""
+    before = in_shared_memory()
+    daemon.start(**SETTINGS)
+    for name in ("m", "s"):
+        register(daemon, daemon.folder, name, instances=2)
+    adopted = replaced = 0
+    with (
+        load.Load(daemon, daemon.environ, TENSOR_WAYS, model="m") as tensors,
+        load.Load(daemon, daemon.environ, STREAM_WAYS, model="s") as streams,
+    ):
+        for turn in range(kills):
+            then = worker_pids(daemon)
+            daemon.kill()
+            if turn % 3 == 2:
+                for pid in then:
+                    os.kill(pid, signal.SIGKILL)
+            else:
+                tensors.wait_more()
+                streams.wait_more()
+            daemon.start(**SETTINGS)
+            tensors.wait_more()
+            streams.wait_more()
+            until(lambda: daemon.call("status")["ready"])
+            now = worker_pids(daemon)
+            adopted += len(then & now)
+            replaced += len(now - then)
+            assert turn % 3 == 2 or now == then, f"{then} became {now}"
+        reports = tensors.end() + streams.end()
+    settle(daemon)
+    assert daemon.stop() == 0
+    assert in_shared_memory() <= before
+    return {
+        "kills": kills,
+        "adopted": adopted,
+        "replaced": replaced,
+        "answers": sum(r["answers"] for r in reports),
+    }
+
+
+def worker_pids(daemon):
+    """The processes of all workers that serve."""
+    models = daemon.call("models")
+    return {w["pid"] for m in models for w in m["workers"] if w["state"] == "ready"}
+
+
+def summary_of_daemons(row):
+    return (
+        f"{row['kills']} kills of the daemon under load: {row['adopted']} workers adopted, "
+        f"{row['replaced']} killed with it and replaced, {row['answers']} requests of 8 clients "
+        "answered once and right"
+    )
 
 
 def summary(rows):
