@@ -146,6 +146,12 @@ class Overloaded(
 ):
     """A bounded queue is full. Try again later, or ask to wait."""
 
+    reply_bytes: int = 0
+    """Where held answers fill the reply arena: the size of the output that found no room."""
+
+    request_bytes: int = 0
+    """Where the request arena is full: the size of the tensor that found no room."""
+
 
 class DeadlineExceeded(
     MlosError,

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from mlos_core import config
-from mlos_core.client.call import Call, Memory, obtain, raise_error, roomy
+from mlos_core.client.call import Call, Memory, larger_reply, obtain, raise_error, roomy
 from mlos_core.client.link import Link
 from mlos_core.client.model import DEFAULT_ARENA, DEFAULT_SLOTS, DEFAULT_TIMEOUT, Settings
 from mlos_core.client.result import Result
@@ -262,10 +262,11 @@ class AsyncModel:
         end = time.monotonic() + seconds
         try:
             return await self._infer(inputs, end, parameters, outputs, wait)
-        except PayloadTooLarge as error:
-            if not error.reply_bytes:
+        except (PayloadTooLarge, Overloaded) as error:
+            room = larger_reply(error, link.mapping.reply_bytes if (link := self._link) else 0)
+            if not room:
                 raise
-            await self.attach(reply_bytes=roomy(error.reply_bytes))
+            await self.attach(reply_bytes=room)
         return await self._infer(inputs, end, parameters, outputs, wait)
 
     async def _infer(
@@ -303,7 +304,11 @@ class AsyncModel:
                 link = await self.attach(size)
             try:
                 return obtain(link, inputs, kind, outputs, parameters)
-            except Overloaded:
+            except Overloaded as error:
+                room = roomy(2 * _size(inputs)) if error.request_bytes else 0
+                if room > link.mapping.request_bytes:
+                    size = room
+                    continue
                 if time.monotonic() >= end:
                     raise
                 await self._turn(end)
@@ -313,8 +318,7 @@ class AsyncModel:
             except InvalidInput as err:
                 if err.code != "payload_too_large" or size:
                     raise
-                arrays = [np.asarray(v) for v in inputs.values()]
-                size = roomy(sum(a.nbytes + 4096 for a in arrays))
+                size = roomy(_size(inputs))
 
     async def _turn(self, end: float) -> None:
         """Wait for a slot that another request gives back."""
@@ -428,6 +432,10 @@ class AsyncModel:
             link.close()
         with contextlib.suppress(ValueError):
             self._client._models.remove(self)
+
+
+def _size(inputs: Mapping[str, Any]) -> int:
+    return sum(np.asarray(value).nbytes + 4096 for value in inputs.values())
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

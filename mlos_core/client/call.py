@@ -18,7 +18,14 @@ import numpy as np
 
 from mlos_core.client.link import Family, Link
 from mlos_core.client.result import Result
-from mlos_core.errors import ChannelBroken, Closed, InvalidInput, MlosError
+from mlos_core.errors import (
+    ChannelBroken,
+    Closed,
+    InvalidInput,
+    MlosError,
+    Overloaded,
+    PayloadTooLarge,
+)
 from mlos_core.ipc import header as wire
 from mlos_core.ipc.channel import HEADER_BYTES, MAX_HEADER, SMALL_BYTES
 from mlos_core.ipc.native import (
@@ -507,6 +514,18 @@ def raise_error(head: wire.ReplyHeader) -> None:
     error = wire.error_of(head)
     if error is not None:
         raise error
+
+
+def larger_reply(error: PayloadTooLarge | Overloaded, present: int) -> int:
+    """The size of a reply arena in which the answer finds room; 0 if that is no remedy.
+
+    An arena that is too small for an answer or two beside those that are held grows; one
+    that would hold several is full because its answers are not let go.
+    """
+    if not error.reply_bytes:
+        return 0
+    size = error.reply_bytes if isinstance(error, PayloadTooLarge) else 2 * error.reply_bytes
+    return room if (room := roomy(size)) > present else 0
 
 
 def roomy(size: int) -> int:

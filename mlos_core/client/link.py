@@ -143,10 +143,12 @@ class Link:
                 f"{size} bytes do not fit the request arena of {room}",
                 hint=f"use client.model(..., request_bytes={size})",
             )
-        return Overloaded(
+        full = Overloaded(
             f"the request arena of the channel to {self.model!r} is full",
-            hint="drop arrays made by alloc(), or attach with more request_bytes",
+            hint="release results, drop arrays made by alloc(), or attach with more request_bytes",
         )
+        full.request_bytes = size
+        return full
 
     def free(self, offset: int) -> None:
         """Give arena memory back."""

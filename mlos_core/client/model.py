@@ -21,6 +21,7 @@ from mlos_core.client.call import (
     again,
     as_arrays,
     form_of,
+    larger_reply,
     obtain,
     raise_error,
     roomy,
@@ -220,11 +221,11 @@ class Model:
         return Link(session, attached, fds, s.wait_mode, s.poll_max_us)
 
     def _grow(self, old: Link, request: int = 0, reply: int = 0) -> None:
-        """Attach with arenas for tensors of that many bytes."""
+        """Attach with arenas for request tensors of that many bytes, and replies of that room."""
         with self._lock:
             if self._link is not old:
                 return
-            self._room = (max(self._room[0], roomy(request)), max(self._room[1], roomy(reply)))
+            self._room = (max(self._room[0], roomy(request)), max(self._room[1], reply))
             self._link = self._attach()
             self._retired.append(old)
             for retired in [r for r in self._retired if _at_rest(r)]:
@@ -272,10 +273,11 @@ class Model:
                 self._recent = call.family
         try:
             return call.result(call.run(timeout, timeout_ns))
-        except PayloadTooLarge as error:
-            if not error.reply_bytes:
+        except (PayloadTooLarge, Overloaded) as error:
+            room = larger_reply(error, call.link.mapping.reply_bytes)
+            if not room:
                 raise
-            self._grow(call.link, reply=error.reply_bytes)
+            self._grow(call.link, reply=room)
         call = self._obtain(inputs, wire.INFER, outputs, parameters, timeout if wait else 0.0)
         return call.result(call.run(timeout, timeout_ns))
 
@@ -295,7 +297,12 @@ class Model:
             except PayloadTooLarge:
                 # At least twice of what did not do, whatever did not fit.
                 self._grow(link, max(_size(inputs, link.signature), link.mapping.request_bytes))
-            except Overloaded:
+            except Overloaded as error:
+                # Two requests of the kind and what else is held should find room.
+                size = 2 * _size(inputs, link.signature) if error.request_bytes else 0
+                if size and roomy(size) > link.mapping.request_bytes:
+                    self._grow(link, size)
+                    continue
                 end = end or time.monotonic() + patience
                 left = end - time.monotonic()
                 if left <= 0:

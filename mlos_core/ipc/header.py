@@ -17,6 +17,7 @@ from mlos_core.errors import (
     ChannelBroken,
     InvalidInput,
     MlosError,
+    Overloaded,
     PayloadTooLarge,
     from_wire,
 )
@@ -88,7 +89,7 @@ def decode_reply(raw: bytes) -> ReplyHeader:
 def encode_error(error: MlosError, limit: int) -> bytes:
     """A reply header for `error` of at most `limit` bytes; long texts are cut."""
     room = max(16, (limit - 64) // 2)
-    needed = error.reply_bytes if isinstance(error, PayloadTooLarge) else 0
+    needed = error.reply_bytes if isinstance(error, PayloadTooLarge | Overloaded) else 0
     return encode(
         ReplyHeader(
             parameters={"reply_bytes": needed} if needed else {},
@@ -105,7 +106,7 @@ def error_of(head: ReplyHeader) -> MlosError | None:
         return None
     error = from_wire(head.code, head.message, head.hint)
     needed = head.parameters.get("reply_bytes")
-    if isinstance(error, PayloadTooLarge) and isinstance(needed, int):
+    if isinstance(error, PayloadTooLarge | Overloaded) and isinstance(needed, int):
         error.reply_bytes = needed
     return error
 

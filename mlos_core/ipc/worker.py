@@ -330,10 +330,12 @@ def _no_room(status: int, size: int) -> MlosError:
         )
         error.reply_bytes = size
         return error
-    return Overloaded(
+    full = Overloaded(
         "the channel's reply arena is full of answers the client still holds",
         hint="release or copy earlier results, or attach with more reply_bytes",
     )
+    full.reply_bytes = size
+    return full
 
 
 class WorkerPort:

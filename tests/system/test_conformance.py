@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BUSL-1.1
 """One behaviour, whatever the way: each test runs over every client and form of HTTP."""
 
+import asyncio
 import functools
 import json
 import tempfile
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from mlos_plugin_echo.engine import number_at
 
+from mlos_core.client import connect_async
 from mlos_core.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -329,6 +331,35 @@ def test_more_requests_than_slots_are_refused_at_once(daemon):
         answers = [future.result()["x"].tolist() for future in held]
         assert answers == [[np.float32(0.2)]] * 2
         identical(model.infer(vector(0))["x"], np.zeros(1, np.float32))
+
+
+def test_an_answer_may_be_held_while_the_next_one_is_asked_for(daemon):
+    x = np.arange(750_000, dtype=np.float32)  # two of them do not fit the arena at first
+    with daemon.connect() as client:
+        model = client.model("vector", reply_bytes=4 << 20)
+        answer = model.infer({"x": x})
+        for _ in range(4):
+            answer = model.infer({"x": x})
+        identical(answer["x"], x)
+        held = []
+        with pytest.raises(Overloaded, match="release"):
+            held.extend(iter(lambda: model.infer({"x": x}), None))
+        for one in held:
+            identical(one["x"], x)
+
+
+def test_an_answer_may_be_held_in_a_loop_too(daemon):
+    x = np.arange(750_000, dtype=np.float32)
+
+    async def ask():
+        async with await connect_async(daemon.socket) as client:
+            model = await client.model("vector", reply_bytes=4 << 20)
+            answer = await model.infer({"x": x})
+            for _ in range(4):
+                answer = await model.infer({"x": x})
+            identical(answer["x"], x)
+
+    asyncio.run(ask())
 
 
 def test_an_answer_larger_than_its_arena_is_refused_with_the_size_or_asked_for_again(daemon):
