@@ -113,7 +113,7 @@ static int submit(mlos_channel *c, mlos_bell *bell, uint32_t index, uint64_t hea
     uint64_t next = mlos_word(mlos_word_generation(word), 0, 0, MLOS_FILLED);
     pthread_mutex_lock(&c->lock);
     uint64_t tail = atomic_load_explicit(&c->header->tail, memory_order_relaxed);
-    slot->sequence = tail;
+    atomic_store_explicit(&slot->sequence, tail, memory_order_relaxed);
     bool moved = slot_move(slot, T_FILL, word, next);
     if (moved) {
         c->words[index] = next;
@@ -270,6 +270,8 @@ void mlos_reply_times(mlos_channel *c, uint32_t slot, uint64_t *queue_ns, uint64
 
 void mlos_cancel(mlos_channel *c, uint32_t slot) {
     if (is_disowned(c) || !valid(c, slot)) return;
+    /* A free slot has the generation of the request that comes next. */
+    if (mlos_word_state(c->words[slot]) == MLOS_FREE) return;
     atomic_store_explicit(&c->slots[slot].cancel,
                           (uint64_t)mlos_word_generation(c->words[slot]) + 1,
                           memory_order_release);

@@ -596,7 +596,8 @@ static bool take_over(mlos_port *p, mlos_channel *c, uint32_t number, uint64_t h
     }
     /* Out of the ring and not claimed: its taker died in between, or is just about to claim
      * it, in which case one of the two loses the exchange. */
-    if (mlos_word_state(word) == MLOS_FILLED && READ_ONCE(slot->sequence) < head)
+    if (mlos_word_state(word) == MLOS_FILLED &&
+        atomic_load_explicit(&slot->sequence, memory_order_relaxed) < head)
         return slot_move(slot, T_ADOPT, word, mlos_word(generation, p->owner, attempts, MLOS_TAKEN));
     if (mlos_word_state(word) == MLOS_DONE) /* answered, but perhaps not told */
         atomic_fetch_or(&c->header->done_bits[number / 64], UINT64_C(1) << (number % 64));

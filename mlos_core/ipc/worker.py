@@ -245,6 +245,8 @@ class Request:
             started_ns: start of the computation, for the statistics; 0: when claimed.
             ended_ns: its end; 0: now.
         """
+        if not self._task.held:
+            return  # answered before; the client may be reading where outputs would be copied
         ended = ended_ns or time.monotonic_ns()  # before any copy
         try:
             reply = self._make_reply(outputs, parameters or {})

@@ -105,7 +105,7 @@ static_assert(sizeof(mlos_header) == 1024, "layout");
 typedef struct mlos_slot {
     /* line 0: written by the client, but for `word` */
     _Atomic uint64_t word;
-    uint64_t sequence; /* position in the submission ring */
+    _Atomic uint64_t sequence; /* position in the submission ring */
     uint64_t deadline_ns;
     uint64_t submitted_ns;
     uint64_t header_off;
