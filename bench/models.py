@@ -178,8 +178,8 @@ def turn(child: subprocess.Popen[bytes], seconds: float) -> None:
         raise ClientFailed("a client has failed; see what it wrote above")
 
 
-def run_round(jobs: Sequence[Job], turns: int, seconds: float, tag: str) -> list[Samples]:
-    """All contestants of one model, in turns of changing order; their samples."""
+def run_round(jobs: Sequence[Job], turns: int, seconds: float, tag: str) -> list[list[Samples]]:
+    """All contestants of one model, in turns of changing order; their samples by turn."""
     order = random.Random(uuid.uuid4().int)
     with contextlib.ExitStack() as stack:
         children = [stack.enter_context(started(job, tag)) for job in jobs]
@@ -187,10 +187,15 @@ def run_round(jobs: Sequence[Job], turns: int, seconds: float, tag: str) -> list
             turn(child, 0.1)
         for job in jobs:
             os.truncate(job.samples, 0)
+        ends: list[list[int]] = [[] for _ in jobs]
         for _ in range(turns):
-            for child in order.sample(children, len(children)):
-                turn(child, seconds)
-    return [np.fromfile(job.samples, np.int64) for job in jobs]
+            for index in order.sample(range(len(jobs)), len(jobs)):
+                turn(children[index], seconds)
+                ends[index].append(Path(jobs[index].samples).stat().st_size // 8)
+    return [
+        np.split(np.fromfile(job.samples, np.int64), cuts[:-1])
+        for job, cuts in zip(jobs, ends, strict=True)
+    ]
 
 
 def install(home: Path) -> dict[str, str]:
@@ -222,12 +227,12 @@ def run(args: argparse.Namespace, folder: Path, tag: str) -> dict[tuple[str, str
                 ]
                 samples = run_round(jobs, args.turns, args.seconds, tag)
                 for name, one in zip(CONTESTANTS, samples, strict=True):
-                    results.setdefault((name, case), []).append(one)
+                    results.setdefault((name, case), []).extend(one)
     return results
 
 
 def added(results: dict[tuple[str, str], list[Samples]], name: str, case: str) -> list[float]:
-    """What a contestant's median has above the baseline's, per round, in µs."""
+    """What a contestant's median has above the baseline's in the same turn, in µs."""
     both = zip(results[name, case], results[BASELINE, case], strict=True)
     return [float(np.median(ours) - np.median(base)) / 1000 for ours, base in both]
 
@@ -236,8 +241,9 @@ def print_added(
     console: Console, rows: Sequence[report.Row], extra: dict[tuple[str, str], list[float]]
 ) -> None:
     table = Table(title="µs per call, and what the channel adds to the median")
-    for name in ("model", "contestant", "n", "median", "p99", "added", "rounds"):
-        table.add_column(name, justify="left" if name in ("model", "contestant") else "right")
+    for name in ("model", "contestant", "n", "median", "p99", "added", "middle half of the turns"):
+        left = name in ("model", "contestant")
+        table.add_column(name, justify="left" if left else "right", no_wrap=left)
     for one in rows:
         more = extra[one["contestant"], one["case"]]
         table.add_row(
@@ -247,7 +253,7 @@ def print_added(
             f"{one['median']:.1f}",
             f"{one['p99']:.1f}",
             f"{np.median(more):.1f}",
-            f"{min(more):.1f} to {max(more):.1f}",
+            "{:.1f} to {:.1f}".format(*np.quantile(more, (0.25, 0.75))),
         )
     console.print(table)
 
@@ -278,6 +284,8 @@ def main() -> int:
     if args.client:
         client(msgspec.json.decode(args.client, type=Job))
         return 0
+    if not console.is_terminal:
+        console.width = 120
     tag, before, machine = uuid.uuid4().hex, leftovers.shared_memory(), report.machine()
     with tempfile.TemporaryDirectory(prefix="models-") as name:
         results = run(args, Path(name), tag)
