@@ -2,6 +2,7 @@
 #include "channel.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -220,6 +221,17 @@ int mlos_channel_reason(mlos_channel *c, char *into, uint32_t room) {
 
 /* --- completion ---------------------------------------------------------------------------- */
 
+void channel_signal(mlos_channel *c) {
+    if (c->event_fd < 0) return;
+    /* A full counter already wakes the reader. It is not written to even where EAGAIN would
+     * say the same: the client shares the descriptor's flags, and may have made it wait. */
+    struct pollfd room = {.fd = c->event_fd, .events = POLLOUT};
+    uint64_t one = 1;
+    if (poll(&room, 1, 0) == 1 && room.revents == POLLOUT &&
+        write(c->event_fd, &one, sizeof one) < 0)
+        errno = 0;
+}
+
 void channel_notify(mlos_channel *c, uint32_t slot) {
     mlos_header *h = c->header;
     atomic_fetch_or(&h->done_bits[slot / 64], UINT64_C(1) << (slot % 64));
@@ -228,10 +240,6 @@ void channel_notify(mlos_channel *c, uint32_t slot) {
     atomic_fetch_add(&h->done_seq, 1);
     CRASH_POINT(CRASH_MARKED);
     if (atomic_load(&h->done_waiters)) futex_wake(&h->done_seq, INT_MAX, 1u << (slot % 32));
-    if (atomic_load(&h->notify) && c->event_fd >= 0) {
-        uint64_t one = 1;
-        /* A full counter already wakes the reader; EAGAIN is as good as written. */
-        if (write(c->event_fd, &one, sizeof one) < 0) errno = 0;
-    }
+    if (atomic_load(&h->notify)) channel_signal(c);
     CRASH_POINT(CRASH_WOKEN);
 }

@@ -65,5 +65,7 @@ static inline uint8_t *channel_event_ring(const mlos_channel *c, uint32_t slot) 
 
 /* Wake the client: whoever waits for `slot` in a futex, and its event loop if it asked. */
 void channel_notify(mlos_channel *c, uint32_t slot);
+/* Wake the client's event loop. Never waits. */
+void channel_signal(mlos_channel *c);
 
 #endif

@@ -607,8 +607,7 @@ static bool take_over(mlos_port *p, mlos_channel *c, uint32_t number, uint64_t h
 static void wake_everyone(mlos_channel *c) {
     atomic_fetch_add(&c->header->done_seq, 1);
     futex_wake(&c->header->done_seq, INT_MAX, FUTEX_BITSET_MATCH_ANY);
-    uint64_t one = 1;
-    if (c->event_fd >= 0 && write(c->event_fd, &one, sizeof one) < 0) errno = 0;
+    channel_signal(c);
 }
 
 int mlos_port_recover(mlos_port *p, uint32_t index, uint32_t limit, const uint32_t *alive,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BUSL-1.1 */
 /* Sleeping and waking, on both ends, in every mode. */
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -154,6 +155,7 @@ static void the_event_loop_is_told_when_it_asked(void) {
 
 static void a_full_eventfd_does_not_stop_the_worker(void) {
     rig r = rig_make(1, 4096, 4096);
+    CHECK_EQUAL(fcntl(r.event_fd, F_SETFL, 0), 0); /* not even where writing would wait */
     const uint64_t most = UINT64_MAX - 1;
     CHECK_EQUAL(write(r.event_fd, &most, sizeof most), sizeof most);
     mlos_arm(r.client, 1);

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import weakref
 from pathlib import Path
 from typing import Any, Final
@@ -107,8 +108,12 @@ def close(fd: int, problem: Problem, event_fd: int = -1) -> None:
     with contextlib.suppress(ChannelBroken):
         check(lib.mlos_segment_shut(fd, reason, len(reason)))
     if event_fd >= 0:
-        with contextlib.suppress(BlockingIOError):  # full: the client is awake
-            os.eventfd_write(event_fd, 1)
+        # Full: the client is awake. It shares the descriptor's flags, so that writing might wait.
+        poller = select.poll()
+        poller.register(event_fd, select.POLLOUT)
+        if poller.poll(0):
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_write(event_fd, 1)
 
 
 class Mapping:

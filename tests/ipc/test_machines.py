@@ -334,9 +334,7 @@ class Replies(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def answer(self, data):
-        future, request, made = self.running.pop(
-            data.draw(st.integers(0, len(self.running) - 1))
-        )
+        future, request, made = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
         self.check(made.items())
         request.answer({name: array for name, (array, _) in made.items()})
         result = future.result()
