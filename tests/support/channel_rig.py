@@ -159,8 +159,9 @@ def outputs_of(request):
             outputs[name] = turned.reshape(array.shape)
         elif array.dtype == np.float64 and name == "x":
             made = request.allocate("y", "float64", array.shape)
-            np.multiply(array, 2, out=made)
-            made += 1
+            with np.errstate(all="ignore"):  # forged inputs may hold any bits
+                np.multiply(array, 2, out=made)
+                made += 1
             outputs["y"] = made
         else:
             made = request.allocate(name, array.dtype.name, array.shape)
