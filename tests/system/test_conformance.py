@@ -5,7 +5,6 @@ import asyncio
 import functools
 import json
 import tempfile
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -244,13 +243,11 @@ def test_what_nobody_waits_for_is_not_run(way, daemon):
         return daemon.call("stats", name="sleep")["sleep"]["cancelled"]
 
     before = cancelled()
-    busy = threading.Thread(target=way.infer, args=("sleep", vector(0.5)))
-    busy.start()
-    until(lambda: daemon.call("status"))
-    broken = [way.break_off("sleep", vector(60)) for _ in range(2)]
-    busy.join(30)
-    until(lambda: cancelled() >= before + len(broken))
-    way.infer("sleep", vector(0))
+    with daemon.connect() as client:
+        busy = client.model("sleep").submit(vector(1.0))
+        broken = [way.break_off("sleep", vector(0.1)) for _ in range(2)]
+        until(lambda: cancelled() >= before + len(broken), show=lambda: f"{before}, {cancelled()}")
+        identical(busy.result()["x"], np.ones(1, np.float32))
 
 
 # --- streams ----------------------------------------------------------------------------------
