@@ -3,8 +3,8 @@
 
     python crash_case.py SIDE POINT
 
-It dies at its first pass, and another one at its second. The process that dies is forked from this one: a worker with requests in its hands, or a
-client with requests under way.
+It dies at its first pass, and another one at its second. The process that dies is forked
+from this one: a worker with requests in its hands, or a client with requests under way.
 """
 
 import os
