@@ -188,6 +188,18 @@ static int client_sleep(mlos_channel *c, uint32_t slot, answer_watch *watch, uin
     return closed(c) ? MLOS_E_CLOSED : MLOS_E_TICK;
 }
 
+/* Sleep through the part of the wait that is certain, then poll. MLOS_E_AGAIN: not yet. */
+static int client_nap(mlos_channel *c, uint32_t slot, answer_watch *watch, uint64_t start,
+                      uint64_t end) {
+    uint64_t poll_ns, nap = waiter_nap(&c->wait, &poll_ns);
+    if (!nap || start + nap + poll_ns >= end) return MLOS_E_AGAIN;
+    int status = client_sleep(c, slot, watch, start + nap);
+    if (status != MLOS_E_TICK) return status;
+    if (now_ns() < start + nap) return MLOS_E_TICK; /* a signal */
+    bool ready = waiter_poll(&c->wait, poll_ns, hint32(&c->peer_cpu), answer_ready, watch);
+    return ready ? 0 : MLOS_E_AGAIN;
+}
+
 static int client_wait(mlos_channel *c, uint32_t slot, answer_watch *watch, int64_t timeout_ns) {
     if (answer_ready(watch)) return 0;
     uint64_t start = now_ns();
@@ -195,13 +207,20 @@ static int client_wait(mlos_channel *c, uint32_t slot, answer_watch *watch, int6
     uint64_t end = timeout_ns < 0 ? UINT64_MAX : start + (uint64_t)timeout_ns;
     uint64_t window = waiter_window(&c->wait);
     if (window > end - start) window = end - start;
-    if (waiter_poll(&c->wait, window, hint32(&c->peer_cpu), answer_ready, watch)) return 0;
+    if (waiter_poll(&c->wait, window, hint32(&c->peer_cpu), answer_ready, watch)) {
+        if (c->wait.mode == MLOS_WAIT_ADAPTIVE) waiter_learn(&c->wait, now_ns() - start);
+        return 0;
+    }
     if (closed(c)) return MLOS_E_CLOSED;
     if (c->wait.mode == MLOS_WAIT_SPIN)
         return now_ns() >= end ? MLOS_E_TIMEOUT : MLOS_E_TICK;
-    int status = client_sleep(c, slot, watch, end < slice ? end : slice);
+    int status = client_nap(c, slot, watch, start, end < slice ? end : slice);
+    if (status == MLOS_E_AGAIN) status = client_sleep(c, slot, watch, end < slice ? end : slice);
     uint64_t now = now_ns();
-    if (c->wait.mode == MLOS_WAIT_ADAPTIVE) waiter_slept(&c->wait, now - start);
+    if (c->wait.mode == MLOS_WAIT_ADAPTIVE) {
+        waiter_slept(&c->wait, now - start);
+        waiter_learn(&c->wait, now - start);
+    }
     return status == MLOS_E_TICK && now >= end ? MLOS_E_TIMEOUT : status;
 }
 

@@ -8,6 +8,10 @@
  * sleep and be woken, and two runnable threads are what makes the scheduler part them. And a
  * poller that is preempted stands in somebody's way: it stays away from polling for a while
  * that doubles each time.
+ *
+ * Waits that are longer than any window, but regular, are slept through until shortly before
+ * their expected end, and polled from there (as Linux's hybrid polling does for fast disks):
+ * an answer after a millisecond then costs no wake-up either.
  */
 #ifndef MLOS_WAIT_H
 #define MLOS_WAIT_H
@@ -19,6 +23,8 @@
 
 #define WAIT_START_NS 20000u     /* first window after nothing */
 #define WAIT_PREEMPTED_NS 50000u /* a gap between two looks at the clock that long is no poll */
+#define WAIT_WAKE_NS 150000u      /* a timed sleep may end that much late (slack and wake-up) */
+#define WAIT_REGULAR_NS 100000u   /* deviation up to which a wait counts as regular */
 #define WAIT_MAX_PENALTY 4096u
 #define WAIT_SLICE_NS 1000000000u /* longest sleep before the caller looks around */
 #define WAIT_SPIN_SLICE_NS 50000000u
@@ -30,6 +36,8 @@ typedef struct waiter {
     _Atomic uint64_t window_ns;
     _Atomic uint32_t penalty; /* waits to come that may not poll */
     _Atomic uint32_t penalty_next;
+    _Atomic uint64_t mean_ns; /* of the waits, and their mean deviation from it */
+    _Atomic uint64_t deviation_ns;
 } waiter;
 
 static inline uint64_t hint64(_Atomic uint64_t *a) {
@@ -46,6 +54,27 @@ static inline void waiter_init(waiter *w, int mode, uint64_t max_ns) {
     HINT_SET(&w->window_ns, max_ns < WAIT_START_NS ? max_ns : WAIT_START_NS);
     HINT_SET(&w->penalty, 0);
     HINT_SET(&w->penalty_next, 16);
+    HINT_SET(&w->mean_ns, 0);
+    HINT_SET(&w->deviation_ns, 0);
+}
+
+/* Learn how long answers take. */
+static inline void waiter_learn(waiter *w, uint64_t waited_ns) {
+    int64_t mean = (int64_t)hint64(&w->mean_ns), deviation = (int64_t)hint64(&w->deviation_ns);
+    int64_t off = (int64_t)waited_ns - mean;
+    HINT_SET(&w->mean_ns, (uint64_t)(mean + off / 8));
+    HINT_SET(&w->deviation_ns, (uint64_t)(deviation + ((off < 0 ? -off : off) - deviation) / 8));
+}
+
+/* How long to sleep before it is worth polling for `*poll_ns`; 0: such waits are short or
+ * irregular. */
+static inline uint64_t waiter_nap(waiter *w, uint64_t *poll_ns) {
+    uint64_t mean = hint64(&w->mean_ns), deviation = hint64(&w->deviation_ns);
+    uint64_t lead = WAIT_WAKE_NS + 2 * deviation;
+    if (w->mode != MLOS_WAIT_ADAPTIVE || !w->max_ns || hint32(&w->penalty)) return 0;
+    if (mean <= w->max_ns + lead || deviation > WAIT_REGULAR_NS || 4 * deviation > mean) return 0;
+    *poll_ns = lead + 2 * deviation;
+    return mean - lead;
 }
 
 /* How long to poll now. */
