@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlos_core.client.model import Client, Future, Model, Prepared, Stream, connect
+from mlos_core.client.client import Client, connect
+from mlos_core.client.future import Future
+from mlos_core.client.model import Model
+from mlos_core.client.prepared import Prepared
 from mlos_core.client.result import Result
+from mlos_core.client.stream import Stream
 
 if TYPE_CHECKING:
     from mlos_core.client.aio import AsyncClient, AsyncModel, connect_async

@@ -18,11 +18,21 @@ import msgspec
 import numpy as np
 
 from mlos_core import config
-from mlos_core.client.call import Call, Memory, larger_reply, obtain, raise_error, roomy
+from mlos_core.client.call import Call, raise_error
+from mlos_core.client.inputs import size_of
 from mlos_core.client.link import Link
-from mlos_core.client.model import DEFAULT_ARENA, DEFAULT_SLOTS, DEFAULT_TIMEOUT, Settings
+from mlos_core.client.memory import Memory
+from mlos_core.client.obtain import obtain
 from mlos_core.client.result import Result
+from mlos_core.client.room import larger_reply, roomy
 from mlos_core.client.session import Session
+from mlos_core.client.settings import (
+    DEFAULT_ARENA,
+    DEFAULT_SLOTS,
+    DEFAULT_TIMEOUT,
+    EVENT_ROOM,
+    Settings,
+)
 from mlos_core.errors import (
     Closed,
     InvalidInput,
@@ -35,7 +45,6 @@ from mlos_core.ipc import header as wire
 from mlos_core.ipc.native import AGAIN, CLOSED, TIMEOUT, ffi, lib
 from mlos_core.types import Array, Signature
 
-_EVENT_ROOM: Final = 1 << 20
 _LOOK_AROUND_S: Final = 1.0
 _decode_event: Final = msgspec.msgpack.Decoder().decode
 
@@ -305,7 +314,7 @@ class AsyncModel:
             try:
                 return obtain(link, inputs, kind, outputs, parameters)
             except Overloaded as error:
-                room = roomy(2 * _size(inputs)) if error.request_bytes else 0
+                room = roomy(2 * size_of(inputs, link.signature)) if error.request_bytes else 0
                 if room > link.mapping.request_bytes:
                     size = room
                     continue
@@ -318,7 +327,7 @@ class AsyncModel:
             except InvalidInput as err:
                 if err.code != "payload_too_large" or size:
                     raise
-                size = roomy(_size(inputs))
+                size = roomy(size_of(inputs, link.signature))
 
     async def _turn(self, end: float) -> None:
         """Wait for a slot that another request gives back."""
@@ -362,11 +371,11 @@ class AsyncModel:
         end = time.monotonic() + seconds
         call = await self._obtain(inputs, wire.STREAM, (), parameters, 0.0)
         call.submit(seconds)
-        room = ffi.new("char[]", _EVENT_ROOM)
+        room = ffi.new("char[]", EVENT_ROOM)
         finished = False
         try:
             while True:
-                rc = lib.mlos_next_event(call.link.pointer, call.slot, room, _EVENT_ROOM, 0)
+                rc = lib.mlos_next_event(call.link.pointer, call.slot, room, EVENT_ROOM, 0)
                 if rc > 0:
                     yield _decode_event(ffi.buffer(room, rc)[:])
                 elif rc == 0:
@@ -432,10 +441,6 @@ class AsyncModel:
             link.close()
         with contextlib.suppress(ValueError):
             self._client._models.remove(self)
-
-
-def _size(inputs: Mapping[str, Any]) -> int:
-    return sum(np.asarray(value).nbytes + 4096 for value in inputs.values())
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

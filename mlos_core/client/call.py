@@ -13,19 +13,13 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import numpy as np
 
-from mlos_core.client.link import Family, Link
+from mlos_core.client.inputs import Form, offset_in
+from mlos_core.client.link import Link
+from mlos_core.client.memory import Lease, Owner, Window
 from mlos_core.client.result import Result
-from mlos_core.errors import (
-    ChannelBroken,
-    Closed,
-    InvalidInput,
-    MlosError,
-    Overloaded,
-    PayloadTooLarge,
-)
+from mlos_core.errors import ChannelBroken, Closed, InvalidInput, MlosError
 from mlos_core.ipc import header as wire
 from mlos_core.ipc.channel import HEADER_BYTES, MAX_HEADER, SMALL_BYTES
 from mlos_core.ipc.native import (
@@ -45,91 +39,11 @@ from mlos_core.types import (
     BYTES,
     DTYPES,
     Array,
-    Signature,
-    check_inputs,
     dtype_name,
     encode_bytes,
 )
 
 _run: Final = lib.mlos_run
-_encode: Final = msgspec.msgpack.Encoder().encode
-Form = tuple[Any, ...]
-
-
-class Memory:
-    """A piece of the request arena, given back when the last array on it dies."""
-
-    __slots__ = ("__array_interface__", "__weakref__", "link", "offset")
-
-    def __init__(self, link: Link, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        self.link = link
-        self.offset = link.allocate(size)
-        self.__array_interface__ = {
-            "version": 3,
-            "typestr": dtype.str,
-            "shape": shape,
-            "data": (link.address + self.offset, False),
-        }
-
-    def __del__(self) -> None:
-        if hasattr(self, "offset"):
-            self.link.free(self.offset)
-
-
-class Lease:
-    """An answer whose views are alive. When the last of them dies the call may rest."""
-
-    __slots__ = ("call",)
-
-    def __init__(self) -> None:
-        self.call: Call | None = None
-
-    def start(self, call: Call) -> None:
-        """Begin the lease."""
-        self.call = call
-
-    def release(self) -> None:
-        """End the lease."""
-        call, self.call = self.call, None
-        if call is not None:
-            call.link.let_go()
-            call.rest()
-
-    __del__ = release
-
-
-class Owner:
-    """Keeps a call whose answers are views until the next run, even if only a view lives."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, call: Call) -> None:
-        self.call: Call | None = call
-
-    def release(self) -> None:
-        """Give the call back."""
-        call, self.call = self.call, None
-        if call is not None:
-            call.give_back()
-
-    __del__ = release
-
-
-class _Window:
-    """Where one leased tensor lies; the base of its array."""
-
-    __slots__ = ("__array_interface__", "lease", "mapping")
-
-    def __init__(self, lease: Lease | Owner, ref: wire.TensorRef, link: Link) -> None:
-        self.lease = lease
-        self.mapping = link.mapping
-        self.__array_interface__ = {
-            "version": 3,
-            "typestr": DTYPES[ref.dtype].str,
-            "shape": ref.shape,
-            "data": (link.address + ref.offset, True),
-        }
 
 
 class Place(NamedTuple):
@@ -140,56 +54,6 @@ class Place(NamedTuple):
     dtype: np.dtype[Any] | None = None
     shape: tuple[int, ...] = ()
     source: weakref.ref[Array] | None = None  # the array that lies there
-
-
-def to_array(value: Any, name: str, signature: Signature) -> Array:
-    """Whatever the caller passed, as an array: DLPack, buffers, lists by the signature's dtype."""
-    if isinstance(value, np.ndarray):
-        return value
-    try:
-        if hasattr(value, "__dlpack__") and not isinstance(value, np.generic):
-            return np.from_dlpack(value)
-        if isinstance(value, bytes | str):
-            return np.array(value, dtype=object)
-        if isinstance(value, memoryview | bytearray):
-            return np.asarray(value)
-        dtype = next((s.dtype for s in signature.inputs if s.name == name), None)
-        array = np.asarray(value)
-        if dtype == BYTES:
-            return np.array(value, dtype=object)
-        return array if dtype is None else lossless(array, dtype)
-    except (TypeError, ValueError, BufferError, RuntimeError) as err:
-        raise InvalidInput(f"input {name!r} is no tensor: {err}") from err
-
-
-def lossless(array: Array, dtype: str) -> Array:
-    """`array` as `dtype` where no value changes by it (float rounding excepted), else as it is."""
-    want = DTYPES.get(dtype)
-    if want is None or array.dtype == want or array.dtype.kind not in "biuf":
-        return array
-    if want.kind == "f" and array.dtype.kind in "iuf":
-        return array.astype(want)
-    with np.errstate(invalid="ignore"):  # NaN has no integer; the comparison says so
-        cast = array.astype(want)
-    return cast if np.array_equal(cast, array) and array.dtype.kind != "b" else array
-
-
-def offset_in(link: Link, array: Array) -> int:
-    """Offset of an array that lies in this link's request arena, else -1."""
-    base: Any = array.base
-    for _ in range(4):
-        if type(base) is Memory:
-            break
-        if type(base) is not np.ndarray:
-            return -1
-        base = base.base
-    else:
-        return -1
-    if base.link is not link or not array.flags.c_contiguous:
-        return -1
-    if not array.flags.aligned or not array.dtype.isnative:
-        return -1  # a view of other bytes than were allocated: it goes as a copy
-    return int(array.__array_interface__["data"][0]) - link.address
 
 
 class Call:
@@ -472,7 +336,7 @@ class Call:
         for ref in refs:
             array = wire.view(self.link.mapping.segment, ref)  # judges the descriptor
             outputs[ref.name] = (
-                array if ref.dtype == BYTES else np.asarray(_Window(owner, ref, self.link))
+                array if ref.dtype == BYTES else np.asarray(Window(owner, ref, self.link))
             )
         return outputs
 
@@ -514,107 +378,3 @@ def raise_error(head: wire.ReplyHeader) -> None:
     error = wire.error_of(head)
     if error is not None:
         raise error
-
-
-def larger_reply(error: PayloadTooLarge | Overloaded, present: int) -> int:
-    """The size of a reply arena in which the answer finds room; 0 if that is no remedy.
-
-    An arena that is too small for an answer or two beside those that are held grows; one
-    that would hold several is full because its answers are not let go.
-    """
-    if not error.reply_bytes:
-        return 0
-    size = error.reply_bytes if isinstance(error, PayloadTooLarge) else 2 * error.reply_bytes
-    return room if (room := roomy(size)) > present else 0
-
-
-def roomy(size: int) -> int:
-    """An arena's size for tensors of `size` bytes: twice that, as a power of two."""
-    return 1 << (2 * size - 1).bit_length()
-
-
-def form_of(
-    link: Link,
-    inputs: Mapping[str, Array],
-    kind: int,
-    outputs: Sequence[str],
-    parameters: Mapping[str, Any] | None,
-) -> Form:
-    """The key of a request's form. Inputs that lie in the arena count with their place."""
-    shapes: Form = tuple(
-        [
-            (name, a.dtype.num, a.shape)
-            if a.base is None
-            else (name, a.dtype.num, a.shape, offset_in(link, a))
-            for name, a in inputs.items()
-        ]
-    )
-    if kind == wire.INFER and not outputs and not parameters:
-        return shapes
-    try:
-        return (shapes, kind, tuple(outputs), _encode(parameters or {}))
-    except (TypeError, ValueError, OverflowError) as err:
-        raise InvalidInput(f"a parameter cannot be sent: {err}") from err
-
-
-def as_arrays(inputs: Mapping[str, Any], signature: Signature) -> Mapping[str, Array]:
-    """`inputs` with every value an array."""
-    for value in inputs.values():
-        if type(value) is not np.ndarray:
-            return {name: to_array(v, name, signature) for name, v in inputs.items()}
-    return inputs
-
-
-def again(recent: Family, inputs: Mapping[str, Any]) -> Call | None:
-    """The hot path of `obtain`: a rested call of the last form, if `inputs` are of that form,
-    and plain arrays or the very ones that lie in its places; their data are then in place."""
-    try:
-        call: Call = recent.pop()
-    except IndexError:
-        return None
-    if len(inputs) == len(call.places):
-        try:
-            for name, target, dtype, shape, source in call.places:
-                array = inputs[name]
-                if array.dtype is not dtype or array.shape != shape:
-                    break
-                if source is not None:
-                    if source() is not array:
-                        break
-                    call.hold = inputs  # arrays in the arena must outlive the request
-                    continue
-                base = array.base  # a view is plain if it is one of an array's own memory
-                if base is not None and (type(base) is not np.ndarray or base.base is not None):
-                    break
-                target[...] = array  # type: ignore[index]
-            else:
-                call.link.copied_bytes += call.bytes_in
-                return call
-        except (KeyError, AttributeError):
-            pass  # another name, or no array
-    recent.append(call)
-    return None
-
-
-def obtain(
-    link: Link,
-    inputs: Mapping[str, Any],
-    kind: int = wire.INFER,
-    outputs: Sequence[str] = (),
-    parameters: Mapping[str, Any] | None = None,
-) -> Call:
-    """A call with the data of `inputs` in place, new or rested.
-
-    Raises:
-        InvalidInput: the inputs do not fit the model.
-        Overloaded: no slot or no memory is free.
-    """
-    arrays = as_arrays(inputs, link.signature)
-    form = form_of(link, arrays, kind, outputs, parameters)
-    call: Call | None = link.wake(form)
-    if call is None:
-        check_inputs(link.signature, arrays)
-        call = Call(link, form, arrays, kind, outputs, parameters)
-    call.write(arrays)
-    call.hold = tuple(arrays.values())  # arrays in the arena must outlive the request
-    return call

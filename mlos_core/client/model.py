@@ -1,173 +1,34 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""The synchronous client."""
+"""A handle on one model: the synchronous requests."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
 import numpy as np
 
-from mlos_core import config
-from mlos_core.client.call import (
-    Call,
-    Memory,
-    Owner,
-    again,
-    as_arrays,
-    form_of,
-    larger_reply,
-    obtain,
-    raise_error,
-    roomy,
-    to_array,
-)
-from mlos_core.client.link import CLIENT_POLL_MAX_US, Family, Link
+from mlos_core.client.call import Call, raise_error
+from mlos_core.client.future import Future
+from mlos_core.client.inputs import as_arrays, form_of, size_of
+from mlos_core.client.link import Family, Link
+from mlos_core.client.memory import Memory
+from mlos_core.client.obtain import again, obtain
+from mlos_core.client.prepared import Prepared
 from mlos_core.client.result import Result
-from mlos_core.client.session import Session
-from mlos_core.errors import (
-    Cancelled,
-    Closed,
-    DeadlineExceeded,
-    InvalidInput,
-    Overloaded,
-    PayloadTooLarge,
-)
+from mlos_core.client.room import larger_reply, roomy
+from mlos_core.client.settings import DEFAULT_TIMEOUT, Settings
+from mlos_core.client.stream import Stream
+from mlos_core.errors import Closed, InvalidInput, Overloaded, PayloadTooLarge
 from mlos_core.ipc import header as wire
-from mlos_core.ipc.native import (
-    AGAIN,
-    BUSY,
-    SAME,
-    TICK,
-    TIMEOUT,
-    failure,
-    ffi,
-    lib,
-    nanoseconds,
-)
+from mlos_core.ipc.native import nanoseconds
 from mlos_core.types import DTYPES, Array, Signature, check_inputs
 
-DEFAULT_TIMEOUT: Final = 60.0
-DEFAULT_SLOTS: Final = 64
-DEFAULT_ARENA: Final = 4 << 20
-_NO_SLOT: Final = 1 << 31
-_run: Final = lib.mlos_run
-_decode_event: Final = msgspec.msgpack.Decoder().decode
-
-
-class Settings(msgspec.Struct, frozen=True):
-    """How a model handle attaches."""
-
-    slots: int = DEFAULT_SLOTS
-    request_bytes: int = DEFAULT_ARENA
-    reply_bytes: int = DEFAULT_ARENA
-    wait_mode: str = "adaptive"
-    poll_max_us: int = CLIENT_POLL_MAX_US
-    timeout: float = DEFAULT_TIMEOUT
-
-
-def connect(socket: str | os.PathLike[str] | None = None, timeout: float = 10.0) -> Client:
-    """Connect to the daemon.
-
-    Args:
-        socket: its control socket; by default where `mlosd` puts it (`MLOS_SOCKET`).
-        timeout: seconds for connecting and for answers of the control plane.
-
-    Raises:
-        Unavailable: no daemon answers there.
-    """
-    return Client(os.fspath(socket) if socket else str(config.default_socket()), timeout)
-
-
-class Client:
-    """A connection to the daemon. Thread-safe; a forked child gets its own connection."""
-
-    def __init__(self, path: str, timeout: float = 10.0) -> None:
-        self._path = path
-        self._timeout = timeout
-        self._pid = os.getpid()
-        self._session: Session | None = Session(path, timeout)
-        self._models: list[Model] = []
-        self._lock = threading.Lock()
-
-    def session(self) -> Session:
-        """The control connection of this process."""
-        if self._pid != os.getpid():
-            self._after_fork()
-        if self._session is None:
-            raise Closed("the client was closed")
-        return self._session
-
-    def _after_fork(self) -> None:
-        inherited, self._session = self._session, None
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        if inherited is not None:
-            inherited.close()
-            self._session = Session(self._path, self._timeout)
-
-    def model(
-        self,
-        name: str,
-        *,
-        slots: int = DEFAULT_SLOTS,
-        request_bytes: int = DEFAULT_ARENA,
-        reply_bytes: int = DEFAULT_ARENA,
-        wait_mode: str = "adaptive",
-        poll_max_us: int = CLIENT_POLL_MAX_US,
-        timeout: float = DEFAULT_TIMEOUT,
-    ) -> Model:
-        """A handle on a model. It attaches at its first use.
-
-        Args:
-            name: as it was registered.
-            slots: requests that can be under way or held at a time.
-            request_bytes: size of the arena for request tensors. It grows when a request
-                needs more, by attaching anew; give it to spare that moment.
-            reply_bytes: size of the arena for reply tensors; `infer` makes it grow, by
-                asking a second time.
-            wait_mode: `adaptive`, `spin` or `block`.
-            poll_max_us: longest adaptive polling, in microseconds.
-            timeout: default deadline of each request, in seconds.
-        """
-        if wait_mode not in ("adaptive", "spin", "block"):
-            raise InvalidInput(
-                f"unknown wait mode {wait_mode!r}", hint="use adaptive, spin or block"
-            )
-        settings = Settings(slots, request_bytes, reply_bytes, wait_mode, poll_max_us, timeout)
-        model = Model(self, name, settings)
-        with self._lock:
-            self._models.append(model)
-        return model
-
-    def call(self, method: str, *, patience: float | None = 120.0, **params: Any) -> Any:
-        """Call a method of the daemon's service (`register`, `models`, `status`, …).
-
-        Args:
-            method: its name.
-            patience: seconds to wait for the answer; `None` waits as long as it takes.
-            params: the method's parameters, `timeout` among them where it has one.
-        """
-        return self.session().call(method, params, patience)
-
-    def close(self) -> None:
-        """Give up every channel and the connection."""
-        for model in self._models:
-            model.close()
-        if self._session is not None and self._pid == os.getpid():
-            self._session.close()
-        self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+if TYPE_CHECKING:
+    from mlos_core.client.client import Client
 
 
 class Model:
@@ -296,10 +157,10 @@ class Model:
                 return obtain(link, inputs, kind, outputs, parameters)
             except PayloadTooLarge:
                 # At least twice of what did not do, whatever did not fit.
-                self._grow(link, max(_size(inputs, link.signature), link.mapping.request_bytes))
+                self._grow(link, max(size_of(inputs, link.signature), link.mapping.request_bytes))
             except Overloaded as error:
                 # Two requests of the kind and what else is held should find room.
-                size = 2 * _size(inputs, link.signature) if error.request_bytes else 0
+                size = 2 * size_of(inputs, link.signature) if error.request_bytes else 0
                 if size and roomy(size) > link.mapping.request_bytes:
                     self._grow(link, size)
                     continue
@@ -409,213 +270,6 @@ class Model:
         self.close()
 
 
-def _size(inputs: Mapping[str, Any], signature: Signature) -> int:
-    return sum(to_array(v, n, signature).nbytes + 4096 for n, v in inputs.items())
-
-
 def _at_rest(link: Link) -> bool:
     usage = link.usage()
     return usage["slots_free"] + usage["resting"] == usage["slots"]
-
-
-class Prepared:
-    """A call that is made again and again: only the data change.
-
-    `inputs` are the arrays to fill in place. Calling it returns the same `Result` as long as
-    the answer keeps its form; its arrays hold until the next call. One thread at a time.
-    """
-
-    __slots__ = (
-        "_call",
-        "_closed",
-        "_owner",
-        "_request",
-        "_result",
-        "_timeout",
-        "_waiting",
-        "inputs",
-    )
-
-    def __init__(self, call: Call, inputs: dict[str, Array], timeout: float) -> None:
-        self._call = call
-        self._timeout = timeout
-        self._owner = Owner(call)
-        self._waiting = False
-        self._closed = False
-        self.inputs = inputs
-        self._result = Result({})
-        self._request = call.request
-        self._request.timeout_ns = nanoseconds(timeout)
-
-    def __call__(self, timeout: float | None = None) -> Result:
-        """Send the inputs as they are now; wait for the answer.
-
-        Raises as `Model.infer` does.
-        """
-        rc = _run(self._request) if timeout is None else self._run(timeout)
-        if rc > SAME:
-            return self._result
-        if rc < 0:
-            rc = self._settle(rc, self._timeout if timeout is None else timeout)
-        self._result = self._call.views(rc, self._owner)
-        return self._result
-
-    def _run(self, timeout: float) -> int:
-        self._request.timeout_ns = nanoseconds(timeout)
-        rc: int = _run(self._request)
-        self._request.timeout_ns = nanoseconds(self._timeout)
-        return rc
-
-    def _settle(self, rc: int, timeout: float) -> int:
-        call = self._call
-        if self._closed:
-            raise Closed("the prepared call was closed")
-        if self._waiting:
-            raise failure(BUSY)
-        self._waiting = True
-        try:
-            if rc == AGAIN:
-                # An earlier run failed before its answer came; the worker may still read
-                # the inputs.
-                call.settle(TICK, timeout, keep=True)
-                rc = self._run(timeout)
-            return call.settle(rc, timeout, keep=True)
-        finally:
-            self._waiting = False
-
-    def close(self) -> None:
-        """Give slot and memory back; earlier results must not be read any more."""
-        if self._closed:
-            return
-        self._closed = True
-        self._request.slot = _NO_SLOT
-        self._owner.release()
-
-
-class Future:
-    """An answer to come. `result` may be called once; dropping a future cancels it."""
-
-    def __init__(self, call: Call, timeout: float) -> None:
-        self._call: Call | None = call
-        self._end = time.monotonic() + timeout
-        self._cancelled = False
-
-    def _mine(self) -> Call:
-        if self._call is None:
-            raise Closed("the result was taken before")
-        return self._call
-
-    def _take(self) -> Call:
-        """The call, for one thread alone: who takes the result may use the slot again."""
-        call, self._call = self._call, None
-        if call is None:
-            raise Closed("the result was taken before")
-        return call
-
-    def done(self) -> bool:
-        """Whether `result` would return, or raise, at once."""
-        return self._mine().poll() != AGAIN
-
-    def result(self, timeout: float | None = None) -> Result:
-        """Wait for the answer; `timeout` only ends this wait, not the request.
-
-        Raises:
-            DeadlineExceeded: not yet; or the request's own deadline has passed.
-        """
-        call = self._mine()
-        left = max(0.0, self._end - time.monotonic())
-        if timeout is not None and timeout < left:
-            rc = self._wait(call, timeout)
-            if rc == TIMEOUT:
-                raise DeadlineExceeded("no answer yet", hint="wait longer")
-        else:
-            rc = lib.mlos_wait(call.link.pointer, call.slot, nanoseconds(left))
-        self._take()
-        if rc < 0:
-            rc = call.settle(rc, left)
-        return call.result(rc)
-
-    def _wait(self, call: Call, timeout: float) -> int:
-        end = time.monotonic() + timeout
-        while True:
-            left = max(0.0, end - time.monotonic())
-            rc: int = lib.mlos_wait(call.link.pointer, call.slot, nanoseconds(left))
-            if rc != TICK:
-                return rc
-            call.link.look_around()
-
-    def cancel(self) -> None:
-        """Ask that it be not run, or be stopped; `result` then raises `Cancelled`."""
-        call = self._mine()
-        lib.mlos_cancel(call.link.pointer, call.slot)
-
-    def __del__(self) -> None:
-        call = getattr(self, "_call", None)
-        if call is not None:
-            self._call = None
-            call.link.abandon(call)
-
-
-class Stream:
-    """Events of a request, in order, each once. `result` is the final answer, after the last."""
-
-    def __init__(self, call: Call, timeout: float) -> None:
-        self._call: Call | None = call
-        self._end = time.monotonic() + timeout
-        self._room = ffi.new("char[]", _EVENT_ROOM)
-        self._result: Result | None = None
-
-    @property
-    def result(self) -> Result:
-        """The final answer, once the stream has ended."""
-        if self._result is None:
-            raise InvalidInput("the stream has not ended", hint="iterate to its end first")
-        return self._result
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        call = self._call
-        if call is None:
-            raise StopIteration
-        pointer, slot = call.link.pointer, call.slot
-        try:
-            while True:
-                left = max(0.0, self._end - time.monotonic())
-                rc = lib.mlos_next_event(pointer, slot, self._room, _EVENT_ROOM, nanoseconds(left))
-                if rc == AGAIN and not left:
-                    rc = TIMEOUT  # the deadline passed while nobody asked
-                if rc != TICK and rc != AGAIN:
-                    break
-                call.link.look_around()
-        except BaseException:
-            self.close()
-            raise
-        if rc > 0:
-            return _decode_event(ffi.buffer(self._room, rc)[:])
-        self._call = None
-        if rc < 0:
-            call.settle(rc, 0.0)
-        self._result = call.result(0)
-        raise StopIteration
-
-    def close(self) -> None:
-        """Cancel the request if it still runs."""
-        call, self._call = self._call, None
-        if call is not None:
-            call.link.abandon(call)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_call", None) is not None:
-            with contextlib.suppress(Cancelled):
-                self.close()
-
-
-_EVENT_ROOM: Final = 1 << 20

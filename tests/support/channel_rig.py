@@ -16,7 +16,8 @@ import numpy as np
 
 from mlos_core.client.aio import AsyncModel
 from mlos_core.client.link import Link
-from mlos_core.client.model import Model, Settings
+from mlos_core.client.model import Model
+from mlos_core.client.settings import Settings
 from mlos_core.errors import MlosError, ModelFailed, Unavailable
 from mlos_core.ipc import bell, channel
 from mlos_core.ipc import header as wire

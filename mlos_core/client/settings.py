@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""How a model handle attaches, and its defaults."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from mlos_core.client.link import CLIENT_POLL_MAX_US
+
+DEFAULT_TIMEOUT: Final = 60.0
+DEFAULT_SLOTS: Final = 64
+DEFAULT_ARENA: Final = 4 << 20
+EVENT_ROOM: Final = 1 << 20
+"""The largest streamed event in bytes."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How a model handle attaches."""
+
+    slots: int = DEFAULT_SLOTS
+    request_bytes: int = DEFAULT_ARENA
+    reply_bytes: int = DEFAULT_ARENA
+    wait_mode: str = "adaptive"
+    poll_max_us: int = CLIENT_POLL_MAX_US
+    timeout: float = DEFAULT_TIMEOUT
