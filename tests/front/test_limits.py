@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import threading
 
@@ -319,11 +320,11 @@ def test_the_socket_is_private_and_gone_afterwards(run_front):
     assert not path.exists()
 
 
-def test_signal_handlers_are_left_alone(front):
-    import signal
+_HANDLERS = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
 
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+def test_signal_handlers_are_left_alone(front):
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == _HANDLERS
 
 
 # --- handles ------------------------------------------------------------------------------

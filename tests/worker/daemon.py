@@ -95,7 +95,7 @@ class HostProcess:
         (info / "entry_points.txt").write_text("[mlos.plugins]\ntoy = toy_plugin:Toy\n")
         ours, theirs = socket.socketpair()
         path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-        command = [sys.executable, "-m", "mlos_core.worker.host", "--plugin", name]
+        command = [sys.executable, "-P", "-m", "mlos_core.worker.host", "--plugin", name]
         with theirs:
             self.process = subprocess.Popen(
                 [*command, "--fd", str(theirs.fileno())],
