@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
+from channel_rig import Rig
 
 from mlos_core.client import connect
 
@@ -215,3 +216,28 @@ def echo_file(tmp_path):
         return str(path)
 
     return write
+
+
+# --- a channel without a daemon ------------------------------------------------------------
+
+
+@pytest.fixture
+def rig():
+    rig = Rig()
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def stepped(rig):
+    """A model's handle, and the port of its worker, which the test steps by hand."""
+    fds = rig.channel()
+    return rig.model(fds), rig.port(fds)
+
+
+@pytest.fixture
+def served(rig):
+    """A model's handle; a process of its own serves it."""
+    fds = rig.channel()
+    rig.serve([fds])
+    return rig.model(fds)

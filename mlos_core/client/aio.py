@@ -203,8 +203,12 @@ class AsyncModel:
                     if woken is not None:
                         _wake(woken)
 
-    async def _news(self, call: Call, end: float) -> None:
-        """Wait until the call's slot has news, or the channel is closed, or `end` passed."""
+    async def _news(self, call: Call, end: float, *, streaming: bool = False) -> None:
+        """Wait until the call's slot has news, or the channel is closed, or `end` passed.
+
+        News that came between the caller's last look and the arming are looked for here: an
+        answer in the slot's state, an event (`streaming`) in the channel's bitmap.
+        """
         loop = asyncio.get_running_loop()
         waiters = self._waiters.get(call.link)
         if waiters is None:
@@ -214,7 +218,9 @@ class AsyncModel:
         timer = loop.call_later(max(0.0, end - time.monotonic()), _wake, waiter)
         self._arm(call.link)
         try:
-            if lib.mlos_poll(call.link.pointer, call.slot) == AGAIN:
+            if streaming:
+                self._on_event(call.link)
+            if streaming or lib.mlos_poll(call.link.pointer, call.slot) == AGAIN:
                 await waiter
         finally:
             timer.cancel()
@@ -386,29 +392,11 @@ class AsyncModel:
                 elif time.monotonic() >= end:
                     raise call.problem(TIMEOUT)
                 else:
-                    await self._stream_news(call, end)
+                    await self._news(call, end, streaming=True)
         finally:
             if not finished:
                 call.link.abandon(call)
         call.result(0)
-
-    async def _stream_news(self, call: Call, end: float) -> None:
-        """Like `_news`; but an event may have come between the last look and the arming."""
-        loop = asyncio.get_running_loop()
-        waiters = self._waiters.get(call.link)
-        if waiters is None:
-            raise call.problem(CLOSED)
-        waiter: asyncio.Future[None] = loop.create_future()
-        waiters[call.slot] = waiter
-        timer = loop.call_later(max(0.0, end - time.monotonic()), _wake, waiter)
-        self._arm(call.link)
-        self._on_event(call.link)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            if waiters.get(call.slot) is waiter:
-                del waiters[call.slot]
 
     def alloc(self, shape: int | Sequence[int], dtype: Any = "float32") -> Array:
         """An uninitialised array in the request arena; see `Model.alloc`."""
