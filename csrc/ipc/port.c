@@ -166,7 +166,7 @@ static int64_t begin(mlos_port *p, uint32_t index, uint32_t number, uint64_t wor
 
 static void give_up(mlos_port *p, uint32_t index, const char *why) {
     p->seats[index]->given_up = true;
-    FAIL(MLOS_E_BROKEN, "%s", why);
+    p->seats[index]->why = why;
 }
 
 /* Take the next slot number out of one channel's ring and claim it. Looks at no more entries
@@ -323,6 +323,7 @@ int mlos_port_take_broken(mlos_port *p) {
         seat *s = p->seats[p->active[i]];
         if (!s->leaving && (s->given_up || mlos_channel_broken(s->channel))) {
             s->given_up = true;
+            FAIL(MLOS_E_BROKEN, "%s", s->why ? s->why : "the segment was truncated");
             return (int)p->active[i];
         }
     }

@@ -15,7 +15,8 @@ typedef struct seat {
     mlos_task *tasks;
     uint32_t slot_count;
     uint32_t held; /* claimed and not answered */
-    bool given_up; /* its client broke it */
+    bool given_up;   /* its client broke it */
+    const char *why; /* it was given up; a literal */
     bool leaving;  /* to be removed once nothing is held */
 } seat;
 

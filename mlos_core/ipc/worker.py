@@ -169,7 +169,7 @@ class WorkerPort:
         if index < 0 or index in self._reported:
             return []
         self._reported.add(index)
-        return [(index, last_error() or "the segment was truncated")]
+        return [(index, last_error())]
 
     def counters(self) -> dict[str, int]:
         """Sums since the start; times in nanoseconds."""

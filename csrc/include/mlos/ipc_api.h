@@ -194,7 +194,8 @@ int64_t mlos_port_receive(mlos_port *port);
 /* Like mlos_port_next, without waiting: MLOS_E_AGAIN when there is none. */
 int64_t mlos_port_poll(mlos_port *port);
 mlos_task *mlos_port_task(mlos_port *port, uint32_t index, uint32_t slot);
-/* The index of a channel that was found broken since the last call, or MLOS_E_AGAIN. */
+/* The index of a channel that was found broken, with mlos_error() saying how, or
+ * MLOS_E_AGAIN. */
 int mlos_port_take_broken(mlos_port *port);
 
 /* 1 when the client cancelled or the deadline passed. */
