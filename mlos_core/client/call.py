@@ -160,6 +160,7 @@ class Call:
                 "timeout_ns": -1,
             },
         )
+        self._timeout_ns = -1
         self.link.mapping.segment[self.header_off : self.header_off + len(raw)] = raw
 
     # --- data --------------------------------------------------------------------------------
@@ -175,10 +176,9 @@ class Call:
 
     def run(self, timeout: float, timeout_ns: int) -> int:
         """Submit and wait: the length of the reply, with `SAME` when it is as the last one."""
-        request = self.request
-        if request.timeout_ns != timeout_ns:
-            request.timeout_ns = timeout_ns
-        rc: int = _run(request)
+        if self._timeout_ns != timeout_ns:  # cheaper to ask here than across the boundary
+            self.request.timeout_ns = self._timeout_ns = timeout_ns
+        rc: int = _run(self.request)
         return rc if rc > 0 else self.settle(rc, timeout)
 
     def settle(self, rc: int, timeout: float | None, *, keep: bool = False) -> int:
