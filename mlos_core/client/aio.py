@@ -98,6 +98,11 @@ class AsyncClient:
         """Call a method of the daemon's service; see `Client.call`."""
         return await asyncio.to_thread(self.session().call, method, params, patience)
 
+    def forget(self, model: AsyncModel) -> None:
+        """A handle was closed; it calls this itself."""
+        with contextlib.suppress(ValueError):  # made by hand, or forgotten before
+            self._models.remove(model)
+
     async def close(self) -> None:
         """Give up every channel and the connection."""
         for model in list(self._models):
@@ -427,8 +432,7 @@ class AsyncModel:
             self._look.cancel()
         for link in list(self._waiters):
             link.close()
-        with contextlib.suppress(ValueError):
-            self._client._models.remove(self)
+        self._client.forget(self)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import Any, Self
@@ -68,6 +69,9 @@ class Client:
     ) -> Model:
         """A handle on a model. It attaches at its first use.
 
+        A handle owns a channel, and with it shared memory: keep one and share it between
+        threads, rather than make one per request.
+
         Args:
             name: as it was registered.
             slots: requests that can be under way or held at a time.
@@ -89,6 +93,11 @@ class Client:
             self._models.append(model)
         return model
 
+    def forget(self, model: Model) -> None:
+        """A handle was closed; it calls this itself."""
+        with contextlib.suppress(ValueError):  # made by hand, or forgotten before
+            self._models.remove(model)
+
     def call(self, method: str, *, patience: float | None = 120.0, **params: Any) -> Any:
         """Call a method of the daemon's service (`register`, `models`, `status`, …).
 
@@ -101,7 +110,7 @@ class Client:
 
     def close(self) -> None:
         """Give up every channel and the connection."""
-        for model in self._models:
+        for model in list(self._models):
             model.close()
         if self._session is not None and self._pid == os.getpid():
             self._session.close()

@@ -262,6 +262,7 @@ class Model:
         for link in [*self._retired, *([self._link] if self._link else [])]:
             link.close()
         self._retired.clear()
+        self._client.forget(self)
 
     def __enter__(self) -> Self:
         return self

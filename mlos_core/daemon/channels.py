@@ -12,7 +12,6 @@ import contextlib
 import os
 import re
 import secrets
-import select
 import stat
 from typing import Final
 
@@ -308,15 +307,9 @@ class Book:
 
 
 def _mark_closed(channel: Channel, error: MlosError) -> None:
-    with contextlib.suppress(MlosError, OSError):
-        segments.close(channel.segment, Problem(error.code, error.message, error.hint))
-    # An asyncio client sleeps on this one. The client can fill it and make it blocking, so
-    # it is only written to while it has room.
-    poll = select.poll()
-    poll.register(channel.eventfd, select.POLLOUT)
-    with contextlib.suppress(OSError):
-        if poll.poll(0):
-            os.eventfd_write(channel.eventfd, 1)
+    problem = Problem(error.code, error.message, error.hint)
+    with contextlib.suppress(MlosError, OSError):  # a damaged segment has nobody to tell
+        segments.close(channel.segment, problem, channel.eventfd)
 
 
 def _error(problem: Problem) -> MlosError:

@@ -108,11 +108,11 @@ def close(fd: int, problem: Problem, event_fd: int = -1) -> None:
     with contextlib.suppress(ChannelBroken):
         check(lib.mlos_segment_shut(fd, reason, len(reason)))
     if event_fd >= 0:
-        # Full: the client is awake. It shares the descriptor's flags, so that writing might wait.
-        poller = select.poll()
-        poller.register(event_fd, select.POLLOUT)
-        if poller.poll(0):
-            with contextlib.suppress(BlockingIOError):
+        # The client can fill it and make it blocking: only written to while it has room.
+        poll = select.poll()
+        poll.register(event_fd, select.POLLOUT)
+        with contextlib.suppress(OSError):
+            if poll.poll(0):
                 os.eventfd_write(event_fd, 1)
 
 

@@ -204,3 +204,12 @@ def test_a_caller_who_may_not_write_there_is_told(tmp_path):
     assert done.returncode == 78
     assert "cannot be made" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_client_forgets_the_handles_that_were_closed(daemon, echo_file):
+    daemon.call("register", name="m", path=echo_file())
+    with daemon.connect() as client:
+        for _ in range(3):
+            with client.model("m") as model:
+                model.ping()
+        assert client._models == []

@@ -38,8 +38,8 @@ ECHO = Signature(
 class NoDaemon:
     """A client whose daemon is gone: a channel that ends is not replaced."""
 
-    def __init__(self):
-        self._models = []
+    def forget(self, model):
+        """It keeps no list of handles."""
 
     def session(self):
         raise Unavailable("there is no daemon in this test")
