@@ -29,7 +29,7 @@ WORKER_POINTS = _points(WORKER_TRANSITIONS, WORKER_STEPS)
 
 def build(folder):
     """Build it in `folder`; the environment variables that make a process use it."""
-    options = ["-DMLOS_CRASH_POINTS=ON", f"-DMLOS_MODULE={MODULE}"]
+    options = ["-DMLOS_CRASH_POINTS=ON", "-DMLOS_SYNAPSE=OFF", f"-DMLOS_MODULE={MODULE}"]
     options += [f"-DPython_EXECUTABLE={sys.executable}"]
     for command in (
         ["cmake", "-S", str(SOURCE), "-B", str(folder), *options],

@@ -7,6 +7,9 @@
 int mlos_fail(int status, const char *where, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* The last sentence kept for this thread. */
+const char *mlos_error(void);
+
 #define FAIL(status, ...) mlos_fail(status, __func__, __VA_ARGS__)
 
 #endif

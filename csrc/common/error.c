@@ -4,8 +4,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "mlos/ipc.h"
-
 static _Thread_local char message[256];
 
 int mlos_fail(int status, const char *where, const char *format, ...) {
