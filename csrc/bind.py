@@ -13,8 +13,7 @@ _, module, output, *headers = sys.argv
 ffi = cffi.FFI()
 for header in headers:
     ffi.cdef(Path(header).read_text())
-includes = "".join(
-    f'#include "{Path(header).parent.name}/{Path(header).name}"\n' for header in headers
-)
+names = [f"{path.parent.name}/{path.name}" for path in map(Path, headers)]
+includes = "".join(f'#include "{name}"\n' for name in names)
 ffi.set_source(module, "#include <stddef.h>\n#include <stdint.h>\n" + includes)
 ffi.emit_c_code(output)

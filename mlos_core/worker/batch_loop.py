@@ -82,6 +82,8 @@ class BatchLoop:
                 if not rows:
                     rows, started = self._check(request), clock()
                 outputs = infer(request.inputs, request.allocate)
+                tally.executions += 1  # before the answer: whoever has it finds it counted
+                tally.rows += rows
                 if not request.again(outputs):
                     ended = clock()
                     if request.outputs or not fit(outputs):
@@ -89,9 +91,6 @@ class BatchLoop:
                     request.answer(outputs, None, started, ended)
             except BaseException as error:
                 self._fail(request, error)
-            else:
-                tally.executions += 1
-                tally.rows += rows
 
     def _check(self, request: Request) -> int:
         """Judge a header not seen before; the rows it counts for, at least 1."""
@@ -190,13 +189,11 @@ class BatchLoop:
             started = time.monotonic_ns()
             outputs = self._model.infer(request.inputs, request.allocate)
             ended = time.monotonic_ns()
+            self._count(request.checked, ended - started)
             chosen = self._check_outputs.select(outputs, request.outputs)
-            rows = request.checked
             request.answer(chosen, None, started, ended)
         except BaseException as error:
             self._fail(request, error)
-        else:
-            self._count(rows, ended - started)
 
     def _count(self, rows: int, took_ns: int) -> None:
         self._tally.executions += 1
