@@ -59,13 +59,23 @@ class EngineRequest(msgspec.Struct, frozen=True):
     """One request to an engine model.
 
     `resume_from` events were already delivered by a worker that is gone: the engine
-    continues behind them, with the same events as an undisturbed run.
+    continues behind them, with the same events as an undisturbed run. `journal` holds the
+    notes (`Event.note`) of the first of them, of all where no note was too long and the
+    journal was not full: an engine that keeps its state in notes need not compute again what
+    they tell, and computes the rest without sending it.
+
+    `key` is 64 bits that are the same at every attempt and differ between requests: what a
+    default seed is made of. `owner` is who asks; what one owner sent must not show in what
+    another gets, nor in how fast.
     """
 
     id: int
     inputs: dict[str, Array]
     parameters: dict[str, Any]
     resume_from: int = 0
+    key: int = 0
+    owner: str = ""
+    journal: tuple[bytes, ...] = ()
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -73,7 +83,8 @@ class Event(msgspec.Struct, frozen=True):
 
     `data` is msgpack-encodable and goes into the request's stream, in order. The last
     event of a request has `final` set; its `outputs` and `parameters` become the
-    reply. `error` ends the request with that error instead.
+    reply. `error` ends the request with that error instead. `note`, at most 255 bytes, is
+    kept beside the stream for the case that another worker must go on with it.
     """
 
     id: int
@@ -82,6 +93,20 @@ class Event(msgspec.Struct, frozen=True):
     outputs: dict[str, Array] = {}
     parameters: dict[str, Any] = {}
     error: Exception | None = None
+    note: bytes | None = None
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """A cumulative histogram as Prometheus knows it: `counts[i]` values were at most
+    `buckets[i]`, `count` were seen in all, and their sum is `sum`."""
+
+    buckets: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float = 0.0
+    count: int = 0
+
+
+Statistics = dict[str, float | Histogram]
 
 
 class EngineModel(abc.ABC):
@@ -110,6 +135,13 @@ class EngineModel(abc.ABC):
 
     def resume(self, id: int) -> None:
         """The reader has caught up."""
+
+    def statistics(self) -> Statistics:
+        """Counters and levels by name. Called by another thread than `step`; must not wait.
+
+        Sums over workers are made of them, so a level must make sense when it is added up.
+        """
+        return {}
 
     def close(self) -> None:
         """Free what the engine holds. Called once."""

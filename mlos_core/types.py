@@ -66,13 +66,15 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `batched` says that dimension 0 of every input and output is the batch: requests of
     equal shape (but for that dimension) may be joined into one call. `streaming` marks
-    an engine model, which answers with a stream of events.
+    an engine model, which answers with a stream of events. `tasks` says what the model is
+    good for where that has a name: `generate`, `chat`, `embed`, `tokenize`.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batched: bool = False
     streaming: bool = False
+    tasks: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """One line a person can read: `a: float32[1] -> b: int64[?]`."""

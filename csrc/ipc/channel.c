@@ -49,7 +49,8 @@ static int plan(mlos_header *h, const mlos_geometry *g) {
     h->blocks_off = round_up(h->ring_off + 4ull * h->ring_size, MLOS_LINE);
     h->slots_off = round_up(h->blocks_off + 8ull * h->block_count, MLOS_LINE);
     h->events_off = round_up(h->slots_off + sizeof(mlos_slot) * g->slots, MLOS_PAGE);
-    h->arena_c_off = round_up(h->events_off + (uint64_t)g->event_bytes * g->slots, MLOS_PAGE);
+    /* the rings, and behind them as many journals of the same size */
+    h->arena_c_off = round_up(h->events_off + 2ull * g->event_bytes * g->slots, MLOS_PAGE);
     h->arena_c_size = round_up(g->request_bytes, MLOS_PAGE);
     h->arena_w_off = h->arena_c_off + h->arena_c_size;
     h->arena_w_size = (uint64_t)h->block_count << shift;

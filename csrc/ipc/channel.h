@@ -63,6 +63,10 @@ static inline uint8_t *channel_event_ring(const mlos_channel *c, uint32_t slot) 
     return c->events + (uint64_t)slot * c->event_bytes;
 }
 
+static inline uint8_t *channel_journal(const mlos_channel *c, uint32_t slot) {
+    return channel_event_ring(c, c->slot_count + slot);
+}
+
 /* Wake the client: whoever waits for `slot` in a futex, and its event loop if it asked. */
 void channel_notify(mlos_channel *c, uint32_t slot);
 /* Wake the client's event loop. Never waits. */

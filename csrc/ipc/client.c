@@ -109,6 +109,7 @@ static int submit(mlos_channel *c, mlos_bell *bell, uint32_t index, uint64_t hea
     slot->deadline_ns = timeout_ns < 0 ? 0 : now + (uint64_t)timeout_ns;
     slot->client_cpu = this_cpu();
     atomic_store_explicit(&slot->event_head, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->journal, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->event_tail, 0, memory_order_relaxed);
     uint64_t next = mlos_word(mlos_word_generation(word), 0, 0, MLOS_FILLED);
     pthread_mutex_lock(&c->lock);

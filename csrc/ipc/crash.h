@@ -21,6 +21,7 @@
     X(RUNG)      /* client: doorbell rung */                                                       \
     X(POPPED)    /* worker: out of the ring, not yet claimed */                                    \
     X(ALLOCATED) /* worker: some blocks of a reply are tagged */                                   \
+    X(NOTED)     /* worker: a note is kept, its event not yet written */                           \
     X(EMITTING)  /* worker: an event is written, not yet published */                              \
     X(EMITTED)   /* worker: an event is published, the client not yet woken */                     \
     X(MARKED)    /* worker: answered and marked in the bitmap, the client not yet woken */         \

@@ -161,7 +161,48 @@ static void ring_write(uint8_t *ring, uint32_t size, uint32_t at, const void *da
     memcpy(ring, (const uint8_t *)data + first, n - first);
 }
 
+/* Append a note of the event that comes next. */
+static void keep_note(mlos_channel *c, uint32_t number, uint8_t event, const char *note,
+                      uint32_t length) {
+    mlos_slot *slot = &c->slots[number];
+    uint64_t used = atomic_load_explicit(&slot->journal, memory_order_relaxed);
+    if (used & MLOS_JOURNAL_SHUT) return;
+    if (length > MLOS_NOTE_BYTES || used > c->event_bytes ||
+        c->event_bytes - used < MLOS_NOTE_HEAD + length) {
+        atomic_store_explicit(&slot->journal, used | MLOS_JOURNAL_SHUT, memory_order_relaxed);
+        return;
+    }
+    uint8_t *at = channel_journal(c, number) + used;
+    at[0] = event;
+    at[1] = (uint8_t)length;
+    memcpy(at + MLOS_NOTE_HEAD, note, length);
+    /* SYNC POINT: the note's bytes come before its length counts (mlos_journal). */
+    atomic_store_explicit(&slot->journal, used + MLOS_NOTE_HEAD + length, memory_order_release);
+    CRASH_POINT(CRASH_NOTED);
+}
+
+int64_t mlos_journal_bytes(mlos_port *p, uint32_t index) {
+    return p->seats[index]->channel->event_bytes;
+}
+
+int64_t mlos_journal(mlos_port *p, uint32_t index, uint32_t number, char *into, uint64_t room) {
+    TASK_OR_LOST(p, index, number);
+    (void)t;
+    /* SYNC POINT: keep_note of a worker that is dead. */
+    uint64_t used = atomic_load_explicit(&c->slots[number].journal, memory_order_acquire);
+    used &= ~MLOS_JOURNAL_SHUT;
+    if (used > c->event_bytes) used = 0; /* the client wrote nonsense there */
+    if (used > room) return FAIL(MLOS_E_TOO_BIG, "a journal of %lu bytes", (unsigned long)used);
+    memcpy(into, channel_journal(c, number), used);
+    return (int64_t)used;
+}
+
 int mlos_emit(mlos_port *p, uint32_t index, uint32_t number, const char *data, uint32_t length) {
+    return mlos_emit_noted(p, index, number, data, length, NULL, 0);
+}
+
+int mlos_emit_noted(mlos_port *p, uint32_t index, uint32_t number, const char *data,
+                    uint32_t length, const char *note, uint32_t note_length) {
     TASK_OR_LOST(p, index, number);
     if (length > c->event_bytes / 2)
         return FAIL(MLOS_E_TOO_BIG, "an event of %u bytes, the limit is %u", length,
@@ -172,6 +213,8 @@ int mlos_emit(mlos_port *p, uint32_t index, uint32_t number, const char *data, u
     uint32_t tail = (uint32_t)atomic_load_explicit(&slot->event_tail, memory_order_acquire);
     uint32_t position = (uint32_t)head, used = position - tail;
     if (used > c->event_bytes || c->event_bytes - used < length + 4) return 0;
+    /* Before the event: what the client has seen is noted. */
+    if (note) keep_note(c, number, (uint8_t)(head >> 32), note, note_length);
     uint8_t prefix[4] = {(uint8_t)length, (uint8_t)(length >> 8), (uint8_t)(length >> 16),
                          (uint8_t)(length >> 24)};
     uint8_t *ring = channel_event_ring(c, number);

@@ -19,7 +19,7 @@ int main(void) {
     HEADER(notify), HEADER(done_bits), HEADER(reason);
     SLOT(word), SLOT(sequence), SLOT(deadline_ns), SLOT(submitted_ns), SLOT(header_off);
     SLOT(header_len), SLOT(client_cpu), SLOT(cancel), SLOT(reply_off), SLOT(reply_len);
-    SLOT(worker_cpu), SLOT(taken_ns), SLOT(answered_ns), SLOT(event_head), SLOT(event_tail);
+    SLOT(worker_cpu), SLOT(taken_ns), SLOT(answered_ns), SLOT(event_head), SLOT(journal), SLOT(event_tail);
     SLOT(request), SLOT(reply), SLOT(small_c), SLOT(small_w);
     return 0;
 }

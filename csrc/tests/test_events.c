@@ -105,6 +105,49 @@ static void the_next_request_starts_with_an_empty_ring(void) {
     rig_end(&r);
 }
 
+static void a_successor_finds_the_notes(void) {
+    rig r = rig_make(1, 4096, 4096);
+    mlos_channel *server;
+    mlos_port *successor = rig_port(&r, 2, &server);
+    char text[256], notes[256];
+    begin(&r);
+    CHECK_EQUAL(mlos_journal_bytes(r.port, 0), 256);
+    CHECK_EQUAL(mlos_journal(r.port, 0, 0, notes, sizeof notes), 0);
+    CHECK_EQUAL(mlos_emit_noted(r.port, 0, 0, "e", 1, "ab", 2), 1);
+    CHECK_EQUAL(mlos_emit_noted(r.port, 0, 0, "e", 1, "", 0), 1);
+    CHECK_EQUAL(mlos_port_recover(successor, 0, 2, NULL, 0), 1);
+    CHECK_EQUAL(rig_slot(mlos_port_poll(successor)), 0);
+    CHECK_EQUAL(mlos_journal(successor, 0, 0, notes, 3), MLOS_E_TOO_BIG);
+    CHECK_EQUAL(mlos_journal(successor, 0, 0, notes, sizeof notes), 6);
+    CHECK(!memcmp(notes, "\0\2ab\1\0", 6));
+    /* One that does not fit shuts the journal: what it holds is a beginning. */
+    memset(notes, 'x', sizeof notes);
+    CHECK_EQUAL(mlos_emit_noted(successor, 0, 0, "e", 1, notes, 249), 1);
+    CHECK_EQUAL(mlos_emit_noted(successor, 0, 0, "e", 1, "c", 1), 1);
+    CHECK_EQUAL(mlos_journal(successor, 0, 0, notes, sizeof notes), 6);
+    for (int i = 0; i < 4; i++) CHECK_EQUAL(next(&r, text, sizeof text), 1);
+    CHECK_EQUAL(rig_answer(successor, 0, "end"), 0);
+    begin(&r); /* the next request starts with an empty one */
+    CHECK_EQUAL(mlos_journal(r.port, 0, 0, notes, sizeof notes), 0);
+    mlos_port_free(successor);
+    mlos_channel_unmap(server);
+    rig_end(&r);
+}
+
+static void a_journal_that_the_client_forged_is_empty_or_its_own(void) {
+    rig r = rig_make(1, 4096, 4096);
+    char notes[256];
+    begin(&r);
+    mlos_slot *slot = (mlos_slot *)((uint8_t *)r.header + r.header->slots_off);
+    atomic_store(&slot->journal, UINT64_MAX >> 2);
+    CHECK_EQUAL(mlos_journal(r.port, 0, 0, notes, sizeof notes), 0);
+    CHECK_EQUAL(mlos_emit_noted(r.port, 0, 0, "e", 1, "ab", 2), 1);
+    CHECK_EQUAL(mlos_journal(r.port, 0, 0, notes, sizeof notes), 0);
+    atomic_store(&slot->journal, 256);
+    CHECK_EQUAL(mlos_journal(r.port, 0, 0, notes, sizeof notes), 256);
+    rig_end(&r);
+}
+
 static void a_successor_knows_how_many_events_were_sent(void) {
     rig r = rig_make(1, 4096, 4096);
     mlos_channel *server;
@@ -134,6 +177,8 @@ int main(void) {
     RUN(a_ring_that_contradicts_itself_is_broken);
     RUN(a_forged_reader_only_stops_its_own_stream);
     RUN(the_next_request_starts_with_an_empty_ring);
+    RUN(a_successor_finds_the_notes);
+    RUN(a_journal_that_the_client_forged_is_empty_or_its_own);
     RUN(a_successor_knows_how_many_events_were_sent);
     return 0;
 }

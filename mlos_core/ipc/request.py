@@ -9,8 +9,10 @@ places.
 from __future__ import annotations
 
 import collections
+import hashlib
 import math
 import os
+import struct
 import time
 from collections.abc import Mapping as MappingABC
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +29,7 @@ from mlos_core.errors import (
 )
 from mlos_core.ipc import header as wire
 from mlos_core.ipc.channel import SMALL_BYTES, Mapping
-from mlos_core.ipc.native import AGAIN, TOO_BIG, check, lib
+from mlos_core.ipc.native import AGAIN, TOO_BIG, check, ffi, lib
 from mlos_core.types import BYTES, DTYPES, Array, dtype_name, encode_bytes
 
 if TYPE_CHECKING:
@@ -60,11 +62,13 @@ class Made:
 class Seat:
     """One channel of the port: its mapping, its descriptors, its requests by slot."""
 
-    def __init__(self, index: int, mapping: Mapping, fd: int, event_fd: int) -> None:
+    def __init__(self, index: int, mapping: Mapping, fd: int, event_fd: int, owner: str) -> None:
         self.index = index
         self.mapping = mapping
         self.fd = fd
         self.event_fd = event_fd
+        self.owner = owner
+        self.inode = os.fstat(fd).st_ino
         self.arrays: collections.OrderedDict[tuple[Any, ...], Array] = collections.OrderedDict()
 
     def array(self, offset: int, dtype: str, shape: tuple[int, ...]) -> Array:
@@ -156,6 +160,27 @@ class Request:
     def events_sent(self) -> int:
         """Events that earlier workers have put into the stream."""
         return int(self._task.events_sent)
+
+    @property
+    def owner(self) -> str:
+        """Who asks, as `WorkerPort.attach` was told."""
+        return self._seat.owner
+
+    @property
+    def key(self) -> int:
+        """64 bits that are the same for every worker that tries this request, and another's
+        for any other request."""
+        generation, submitted = self._task.word >> 32, self._task.submitted_ns
+        parts = struct.pack("<QIIQ", self._seat.inode, self._slot, generation, submitted)
+        return int.from_bytes(hashlib.blake2b(parts, digest_size=8).digest(), "little")
+
+    def journal(self) -> tuple[bytes, ...]:
+        """The notes that earlier workers kept with the events they sent: of event 0, 1, 2 and
+        so on, as far as every event has one; at most `events_sent`."""
+        room = lib.mlos_journal_bytes(self._shared, self._index)
+        into = ffi.new("char[]", room)
+        used = check(lib.mlos_journal(self._shared, self._index, self._slot, into, room))
+        return tuple(_notes(bytes(ffi.buffer(into, used))))[: self.events_sent]
 
     @property
     def deadline_ns(self) -> int:
@@ -293,19 +318,45 @@ class Request:
         self._port.failures += 1
         _answer(self._shared, self._index, self._slot, reply, len(reply), 0, 0)
 
-    def emit(self, data: object) -> bool:
+    def emit(self, data: object, note: bytes | None = None) -> bool:
         """Append one event to the stream; false when the reader is behind and the ring full.
+
+        Args:
+            data: what the client gets, msgpack-encodable.
+            note: what a successor gets (see `journal`), at most 255 bytes.
 
         Raises:
             PayloadTooLarge: the event is larger than half the ring.
         """
         raw = _encode_event(data)
-        status = lib.mlos_emit(self._shared, self._index, self._slot, raw, len(raw))
+        size = len(note) if note is not None else 0
+        status = lib.mlos_emit_noted(
+            self._shared, self._index, self._slot, raw, len(raw), note or ffi.NULL, size
+        )
         if status == lib.MLOS_E_LOST:
             return True  # nobody reads any more; `cancelled` says so
         if status == TOO_BIG:
             raise PayloadTooLarge(f"a stream event of {len(raw)} bytes is too large")
         return bool(check(status))
+
+
+def _notes(raw: bytes) -> list[bytes]:
+    """The notes in a journal up to the first event that has none."""
+    notes: list[bytes] = []
+    at = 0
+    while at + 2 <= len(raw):
+        event, size = raw[at], raw[at + 1]
+        note = raw[at + 2 : at + 2 + size]
+        at += 2 + size
+        if len(note) < size:
+            break
+        if event == len(notes) & 255:
+            notes.append(note)
+        elif notes and event == len(notes) - 1 & 255:
+            notes[-1] = note  # noted, not emitted, and noted again by the next worker
+        else:
+            break
+    return notes
 
 
 def _no_room(status: int, size: int) -> MlosError:

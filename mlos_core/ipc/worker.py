@@ -94,8 +94,10 @@ class WorkerPort:
 
     # --- any thread ---------------------------------------------------------------------
 
-    def attach(self, fd: int, event_fd: int = -1) -> int:
+    def attach(self, fd: int, event_fd: int = -1, owner: str = "") -> int:
         """Serve the channel of segment `fd`; both descriptors belong to the port now.
+
+        `owner` is whom its requests come from, as `Request.owner` will say.
 
         Raises:
             ChannelBroken: it is no sound segment.
@@ -106,7 +108,7 @@ class WorkerPort:
             index = next((i for i in range(MAX_CHANNELS) if i not in self._seats), -1)
             if index < 0:
                 raise Overloaded(f"a worker serves at most {MAX_CHANNELS} channels")
-            seat = self._seats[index] = Seat(index, mapping, fd, event_fd)
+            seat = self._seats[index] = Seat(index, mapping, fd, event_fd, owner)
         self._order(lambda: lib.mlos_port_add(self._pointer, index, seat.mapping.pointer))
         return index
 

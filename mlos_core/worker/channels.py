@@ -52,7 +52,7 @@ class Channels:
             return
         segment, eventfd, pidfd = fds
         try:
-            index = self._port.attach(segment, eventfd)
+            index = self._port.attach(segment, eventfd, f"uid:{serve.client_uid}")
         except BaseException:
             os.close(pidfd)
             raise

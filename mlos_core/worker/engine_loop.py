@@ -39,7 +39,7 @@ class _Running:
         self.request = request
         self.streams = request.kind == STREAM
         self.started_ns = started_ns
-        self.pending: deque[Any] = deque()
+        self.pending: deque[Event] = deque()
         self.paused = False
         self.final: Event | None = None
 
@@ -108,7 +108,15 @@ class EngineLoop:
             self._check_outputs.check_wanted(request.outputs)
             resume_from = request.events_sent if request.attempt and run.streams else 0
             self._engine.submit(
-                EngineRequest(number, request.inputs, request.parameters, resume_from)
+                EngineRequest(
+                    number,
+                    request.inputs,
+                    request.parameters,
+                    resume_from,
+                    request.key,
+                    request.owner,
+                    request.journal() if resume_from else (),
+                )
             )
         except BaseException as error:
             self._fail(run, error)
@@ -145,7 +153,7 @@ class EngineLoop:
             return
         try:
             if event.data is not None and run.streams:
-                self._send(event.id, run, event.data)
+                self._send(event, run)
         except BaseException as error:
             self._forget(event.id)
             self._end(event.id, run, error)
@@ -157,18 +165,18 @@ class EngineLoop:
 
     # --- out --------------------------------------------------------------------------
 
-    def _send(self, number: int, run: _Running, data: Any) -> None:
-        if not run.pending and run.request.emit(data):
+    def _send(self, event: Event, run: _Running) -> None:
+        if not run.pending and run.request.emit(event.data, event.note):
             return
         if len(run.pending) >= MAX_PENDING:
             raise ModelFailed(
                 "the engine goes on producing for a paused stream",
                 hint="pause() must stop a request's events until resume()",
             )
-        run.pending.append(data)
+        run.pending.append(event)
         if not run.paused:
             run.paused = True
-            self._engine.pause(number)
+            self._engine.pause(event.id)
 
     def _deliver_pending(self) -> bool:
         """Send what waits; true if anything moved."""
@@ -185,7 +193,7 @@ class EngineLoop:
 
     def _drain(self, number: int, run: _Running) -> bool:
         moved = False
-        while run.pending and run.request.emit(run.pending[0]):
+        while run.pending and run.request.emit(run.pending[0].data, run.pending[0].note):
             run.pending.popleft()
             moved = True
         if not run.pending:

@@ -69,6 +69,20 @@ class Request(Protocol):
         """Events that earlier attempts put into the stream."""
         ...
 
+    @property
+    def owner(self) -> str:
+        """Who asks."""
+        ...
+
+    @property
+    def key(self) -> int:
+        """The same for every attempt at this request, another for any other request."""
+        ...
+
+    def journal(self) -> tuple[bytes, ...]:
+        """Notes of earlier attempts on the first events they sent."""
+        ...
+
     def cancelled(self) -> bool:
         """Cancelled, past its deadline, or its client is gone."""
         ...
@@ -96,7 +110,7 @@ class Request(Protocol):
         """Publish an error instead."""
         ...
 
-    def emit(self, data: object) -> bool:
+    def emit(self, data: object, note: bytes | None = None) -> bool:
         """Put one event into the stream; false when its ring is full."""
         ...
 
@@ -109,8 +123,8 @@ class Port(Protocol):
         """The doorbell's descriptor."""
         ...
 
-    def attach(self, fd: int, event_fd: int = -1) -> int:
-        """Map a channel and take over both descriptors; its index."""
+    def attach(self, fd: int, event_fd: int = -1, owner: str = "") -> int:
+        """Map a channel of `owner` and take over both descriptors; its index."""
         ...
 
     def detach(self, index: int) -> None:

@@ -57,6 +57,7 @@ SLOT = {
     "taken_ns": (80, 8),
     "answered_ns": (88, 8),
     "event_head": (128, 8),
+    "journal": (136, 8),
     "event_tail": (192, 8),
     "request": (256, 1024),
     "reply": (1280, 1024),

@@ -142,7 +142,7 @@ def echo(request):
     """What the test's worker computes: y = 2 x + 1, or a copy; before it, a stream of events."""
     if request.kind == wire.STREAM:
         for number in range(request.events_sent, int(request.parameters.get("events", 3))):
-            while not request.emit({"number": number}):
+            while not request.emit({"number": number}, b"%d" % number):
                 if request.cancelled():
                     request.fail(ModelFailed("nobody reads"))
                     return

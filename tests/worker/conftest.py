@@ -39,6 +39,12 @@ class FakeRequest:
         self.allocated = []
         self.ring = collections.deque()
         self.answered = None
+        self.notes = []
+        self.kept = ()
+        self.owner, self.key = "uid:1", id(self)
+
+    def journal(self):
+        return self.kept
 
     def cancelled(self):
         return self.is_cancelled or 0 < self.deadline_ns <= time.monotonic_ns()
@@ -66,9 +72,10 @@ class FakeRequest:
         self.port.counted["answered"] += 1
         self.port.counted["failures"] += 1
 
-    def emit(self, data):
+    def emit(self, data, note=None):
         if len(self.ring) >= RING_EVENTS:
             return False
+        self.notes.append(note)
         self.ring.append(msgspec.msgpack.decode(msgspec.msgpack.encode(data)))
         return True
 

@@ -214,6 +214,15 @@ int mlos_again(mlos_task *task);
 const mlos_port_stats *mlos_port_statistics(mlos_port *port);
 /* Append a streamed event: 1, or 0 when the ring is full, or a status. */
 int mlos_emit(mlos_port *port, uint32_t index, uint32_t slot, const char *data, uint32_t length);
+/* The same, with a note for a successor (at most 255 bytes), which is kept until the answer. */
+int mlos_emit_noted(mlos_port *port, uint32_t index, uint32_t slot, const char *data,
+                    uint32_t length, const char *note, uint32_t note_length);
+/* Copy out the notes so far: the number of bytes, or a status. A note is the low byte of its
+ * event's number, its length in a byte, and its bytes. The last one may be of an event that was
+ * not emitted any more. */
+int64_t mlos_journal(mlos_port *port, uint32_t index, uint32_t slot, char *into, uint64_t room);
+/* The most that it can hold. */
+int64_t mlos_journal_bytes(mlos_port *port, uint32_t index);
 /* Take over what dead workers left: the number of requests that mlos_port_next will
  * return first. A slot is orphaned when its owner is below `limit` and not in `alive`. */
 int mlos_port_recover(mlos_port *port, uint32_t index, uint32_t limit, const uint32_t *alive,

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define MLOS_MAGIC UINT64_C(0x3148434c534f4c4d) /* "MLOSLCH1", little endian */
-#define MLOS_LAYOUT_VERSION 1u
+#define MLOS_LAYOUT_VERSION 2u
 
 #define MLOS_LINE 64u
 #define MLOS_PAGE 4096u
@@ -27,6 +27,12 @@
 #define MLOS_HEADER_BYTES 1024u
 #define MLOS_SMALL_BYTES 1024u
 #define MLOS_REASON_BYTES 512u
+
+/* A journal that misses a note takes no later one: what it holds is always a beginning. */
+#define MLOS_JOURNAL_SHUT (UINT64_C(1) << 63)
+/* A note: the low byte of its event's number, its length, its bytes. */
+#define MLOS_NOTE_HEAD 2u
+#define MLOS_NOTE_BYTES 255u
 
 /* channel state */
 #define MLOS_OPEN 1u
@@ -122,7 +128,8 @@ typedef struct mlos_slot {
     uint8_t pad1[32];
     /* line 2: event ring, producer. count:32 | position:32, stored together */
     _Atomic uint64_t event_head;
-    uint8_t pad2[56];
+    _Atomic uint64_t journal; /* bytes used; MLOS_JOURNAL_SHUT besides once a note did not fit */
+    uint8_t pad2[48];
     /* line 3: event ring, consumer position */
     _Atomic uint64_t event_tail;
     uint8_t pad3[56];
@@ -136,6 +143,7 @@ static_assert(offsetof(mlos_slot, header_off) == 32, "layout");
 static_assert(offsetof(mlos_slot, cancel) == 48, "layout");
 static_assert(offsetof(mlos_slot, reply_off) == 64, "layout");
 static_assert(offsetof(mlos_slot, event_head) == 128, "layout");
+static_assert(offsetof(mlos_slot, journal) == 136, "layout");
 static_assert(offsetof(mlos_slot, event_tail) == 192, "layout");
 static_assert(offsetof(mlos_slot, request) == 256, "layout");
 static_assert(sizeof(mlos_slot) == 256 + 4096, "layout");
