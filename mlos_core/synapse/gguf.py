@@ -116,14 +116,10 @@ def parse(data: memoryview) -> tuple[GgufMetadata, dict[str, GgufTensor]]:
     for index in range(lib.syn_gguf_tensors(handle)):
         t = lib.syn_gguf_tensor_at(handle, index)
         name = _name(data, t)
-        tensors[name] = GgufTensor(
-            name, t.type, t.dimensions, t.rows, t.columns, t.offset, t.bytes
-        )
+        tensors[name] = GgufTensor(name, t.type, t.dimensions, t.rows, t.columns, t.offset, t.bytes)
     return GgufMetadata(data, handle), tensors
 
 
 def type_name(number: int) -> str:
     """What GGUF calls a tensor type."""
     return str(ffi.string(lib.syn_gguf_type_name(number)), "ascii") or f"type {number}"
-
-
