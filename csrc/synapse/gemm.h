@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BUSL-1.1 */
+/* What the kernels of each instruction set are given. */
+#ifndef SYN_GEMM_H
+#define SYN_GEMM_H
+
+#include "pack.h"
+#include "quantise.h"
+
+/* A call of syn_gemm. */
+typedef struct {
+    const syn_matrix *w;
+    int form;
+    const uint8_t *acts;
+    size_t stride; /* bytes between rows of acts */
+    int64_t m;
+    float *out;
+    int64_t ldo, p0, p1;
+    int add;
+    void *scratch;
+} syn_gemm_call;
+
+void syn_gemm_reference(const syn_gemm_call *call);
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BUSL-1.1 */
+/* Which kernel multiplies, and a whole multiplication for tests. */
+#include <stdlib.h>
+
+#include "gemm.h"
+
+size_t syn_gemm_scratch(const syn_matrix *w) {
+    (void)w;
+    return 64 * 1024;
+}
+
+void syn_gemm(int isa, const syn_matrix *w, int form, const void *acts, int64_t m, float *out,
+              int64_t ldo, int64_t p0, int64_t p1, int add, void *scratch) {
+    (void)isa;
+    syn_gemm_call call = {
+        .w = w, .form = form, .acts = acts, .stride = syn_act_bytes(form, w->columns),
+        .m = m, .out = out, .ldo = ldo, .p0 = p0, .p1 = p1, .add = add, .scratch = scratch,
+    };
+    syn_gemm_reference(&call);
+}
+
+int syn_matmul(int isa, const syn_matrix *w, int form, const float *x, int64_t m, float *out,
+               int add) {
+    if (m < 1 || syn_matrix_form(w, form) != form || form < SYN_ACT_F32 || form > SYN_ACT_16 ||
+        (w->layout.bits && form == SYN_ACT_F32))
+        return FAIL(SYN_E_ARGUMENT, "%lld rows in form %d do not meet this matrix", (long long)m,
+                    form);
+    size_t stride = syn_act_bytes(form, w->columns);
+    size_t scratch = (syn_gemm_scratch(w) + 63) / 64 * 64;
+    uint8_t *memory = aligned_alloc(64, scratch + (size_t)m * stride);
+    if (!memory) return FAIL(SYN_E_MEMORY, "no memory for %lld rows", (long long)m);
+    for (int64_t i = 0; i < m; i++)
+        syn_act_quantise(isa, form, x + i * w->columns, w->columns,
+                         memory + scratch + (size_t)i * stride);
+    syn_gemm(isa, w, form, memory + scratch, m, out, w->rows, 0, w->panels, add, memory);
+    free(memory);
+    return SYN_OK;
+}
