@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -107,6 +107,8 @@ class Histogram(msgspec.Struct, frozen=True):
 
 
 Statistics = dict[str, float | Histogram]
+LEVELS: Final = frozenset({"num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"})
+"""The statistics that are levels: they go with their worker. All others are counters."""
 
 
 class EngineModel(abc.ABC):
@@ -137,9 +139,10 @@ class EngineModel(abc.ABC):
         """The reader has caught up."""
 
     def statistics(self) -> Statistics:
-        """Counters and levels by name. Called by another thread than `step`; must not wait.
+        """Counters, and levels (`LEVELS`), by name.
 
-        Sums over workers are made of them, so a level must make sense when it is added up.
+        Called by another thread than `step`; must not wait for it. Several workers' numbers
+        are added up, but for names in `_perc`, of which the highest is shown.
         """
         return {}
 

@@ -11,12 +11,15 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from mlos_core.daemon.allocate import Lanes
 from mlos_core.daemon.registry import ModelEntry
 from mlos_core.daemon.restarts import RestartPolicy, Restarts
 from mlos_core.daemon.worker import Worker
 from mlos_core.errors import DeadlineExceeded, MlosError
 from mlos_core.ipc.messages import WorkerStats
+from mlos_core.smi import LEVELS, Histogram, Statistics
 from mlos_core.types import Signature
 
 if TYPE_CHECKING:
@@ -129,7 +132,8 @@ class ManagedModel:
 
     def fold(self, stats: WorkerStats) -> None:
         """Keep the counters of a worker that is gone."""
-        self.past = add_stats(self.past, stats)
+        engine = {name: value for name, value in stats.engine.items() if name not in LEVELS}
+        self.past = add_stats(self.past, msgspec.structs.replace(stats, engine=engine))
 
     # --- waiting ----------------------------------------------------------------------
 
@@ -181,5 +185,26 @@ class ManagedModel:
 
 def add_stats(a: WorkerStats, b: WorkerStats) -> WorkerStats:
     """Field by field; `channels` is a level, not a counter, and is left out."""
-    fields = (f for f in WorkerStats.__struct_fields__ if f != "channels")
-    return WorkerStats(**{f: getattr(a, f) + getattr(b, f) for f in fields})
+    fields = (f for f in WorkerStats.__struct_fields__ if f not in ("channels", "engine"))
+    sums = {f: getattr(a, f) + getattr(b, f) for f in fields}
+    return WorkerStats(**sums, engine=_add_engines(a.engine, b.engine))
+
+
+def _add_engines(a: Statistics, b: Statistics) -> Statistics:
+    """Name by name; of two histograms with other buckets the second one counts."""
+    total = dict(a)
+    for name, more in b.items():
+        have = total.get(name)
+        if isinstance(more, Histogram):
+            fits = isinstance(have, Histogram) and have.buckets == more.buckets
+            total[name] = _add_histograms(have, more) if fits else more  # type: ignore[arg-type]
+        elif not isinstance(have, float | int):
+            total[name] = more
+        else:
+            total[name] = max(have, more) if name.endswith("_perc") else have + more
+    return total
+
+
+def _add_histograms(a: Histogram, b: Histogram) -> Histogram:
+    counts = tuple(x + y for x, y in zip(a.counts, b.counts, strict=True))
+    return Histogram(a.buckets, counts, a.sum + b.sum, a.count + b.count)

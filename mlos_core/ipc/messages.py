@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mlos_core.smi import Statistics
 from mlos_core.types import Signature
 
 PROTOCOL = 1
@@ -304,6 +305,7 @@ class WorkerStats(msgspec.Struct, frozen=True):
     copied_bytes: int = 0
     recovered: int = 0
     channels: int = 0
+    engine: Statistics = {}
 
 
 class Stats(_Message):

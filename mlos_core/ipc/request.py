@@ -180,7 +180,7 @@ class Request:
         room = lib.mlos_journal_bytes(self._shared, self._index)
         into = ffi.new("char[]", room)
         used = check(lib.mlos_journal(self._shared, self._index, self._slot, into, room))
-        return tuple(_notes(bytes(ffi.buffer(into, used))))[: self.events_sent]
+        return tuple(notes_in(bytes(ffi.buffer(into, used))))[: self.events_sent]
 
     @property
     def deadline_ns(self) -> int:
@@ -340,7 +340,7 @@ class Request:
         return bool(check(status))
 
 
-def _notes(raw: bytes) -> list[bytes]:
+def notes_in(raw: bytes) -> list[bytes]:
     """The notes in a journal up to the first event that has none."""
     notes: list[bytes] = []
     at = 0

@@ -13,7 +13,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from mlos_core.errors import ModelFailed
 from mlos_core.ipc.header import STREAM
@@ -60,6 +60,7 @@ class EngineLoop:
         self._port = port
         self._engine = engine
         self._tally = tally
+        tally.engine = engine.statistics
         self._ended = ended
         self._running: dict[int, _Running] = {}
         self._last_id = 0

@@ -19,6 +19,7 @@ from mlos_core.errors import (
     ModelFailed,
     Quarantined,
 )
+from mlos_core.ipc.request import notes_in
 from mlos_core.ipc.worker import WorkerPort
 
 X = {"x": np.zeros(2)}
@@ -272,6 +273,64 @@ def test_what_a_dead_worker_held_is_run_again_with_its_attempt_counted(rig):
     for number, future in enumerate(futures):
         assert (future.result()["y"] == 2 * number).all()
     assert port.counters()["recovered"] == 3
+
+
+def test_a_successor_reads_what_was_noted_and_notes_on(rig):
+    fds = rig.channel()
+    stream = rig.model(fds).stream(X)
+
+    def work(request):
+        for number in range(300):  # more than a byte counts
+            request.emit(number, b"note %d" % number)
+
+    die_holding(rig, fds, 1, 1, work)
+    port = rig.port(fds, owner=2)
+    port.recover(0, 2, ())
+    request = port.poll()
+    assert request.events_sent == 300
+    notes = tuple(b"note %d" % number for number in range(300))
+    assert request.journal() == notes
+    request.emit(300, b"last")
+    assert request.journal() == notes  # of what was sent before, no more
+    request.answer({})
+    assert list(stream) == list(range(301))
+
+
+@pytest.mark.parametrize(
+    ("raw", "notes"),
+    [
+        (b"", []),
+        (b"\0\1a\1\0\2\2bc", [b"a", b"", b"bc"]),
+        (b"\0\1a\0\1b\1\1c", [b"b", b"c"]),  # noted twice: the event was sent once
+        (b"\0\1a\2\1c", [b"a"]),  # an event without a note
+        (b"\5\1a", []),
+        (b"\0\5ab", []),
+        (b"\0", []),
+    ],
+)
+def test_a_journal_is_read_as_far_as_it_has_no_gap(raw, notes):
+    assert notes_in(raw) == notes
+
+
+def test_a_requests_key_is_its_own_and_the_same_at_every_attempt(rig):
+    fds, other = rig.channel(), rig.channel()
+    model, elsewhere = rig.model(fds), rig.model(other)
+    futures = [model.submit(X), model.submit(X), elsewhere.submit(X)]
+    keys = []
+    die = rig.port(fds, other, owner=1)
+    while (request := die.poll()) is not None:
+        keys.append(request.key)
+    successor = rig.port(fds, other, owner=2)
+    successor.recover(0, 2, ())
+    successor.recover(1, 2, ())
+    again = []
+    while (request := successor.poll()) is not None:
+        again.append(request.key)
+        request.answer({})
+    assert sorted(keys) == sorted(again)
+    assert len(set(keys)) == 3
+    for future in futures:
+        future.result()
 
 
 def test_the_living_keep_their_requests(rig):

@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: BUSL-1.1
+import collections
+
+import msgspec
 import numpy as np
 import pytest
 
@@ -62,6 +65,13 @@ class Counter(EngineModel):
                 state[0] += 1
                 events.append(Event(id, data=at))
         return events
+
+
+class RealCounters:
+    """As much of a port as statistics ask for."""
+
+    def counters(self):
+        return collections.Counter()
 
 
 def n(value):
@@ -156,6 +166,50 @@ def test_a_resumed_stream_goes_on_where_the_dead_worker_stopped(fake):
     loop_over(fake, Counter()).run()
     assert ticket.read_events() == [3, 4]
     assert ticket.reply()["n"].tolist() == [5]
+
+
+def test_what_earlier_attempts_noted_reaches_the_engine_and_new_notes_are_kept(fake):
+    class Noting(Counter):
+        def submit(self, request):
+            self.requests = [*getattr(self, "requests", []), request]
+            super().submit(request)
+
+        def step(self):
+            return [msgspec.structs.replace(e, note=b"n%d" % self.at(e)) for e in super().step()]
+
+        def at(self, event):
+            return -1 if event.data is None else event.data
+
+    first, second = (fake.submit(n(12), kind=STREAM, attempt=a, sent=3 * a) for a in (0, 1))
+    first.kept = second.kept = (b"n0", b"n1", b"n2")
+    engine = Noting()
+    loop = loop_over(fake, engine)
+    for _ in range(100):
+        loop.turn()
+        first.read_events()
+        second.read_events()
+    assert [r.journal for r in engine.requests] == [(), second.kept]
+    assert [r.key for r in engine.requests] == [first.key, second.key]
+    assert [r.owner for r in engine.requests] == [first.owner, second.owner]
+    assert first.notes == [b"n%d" % number for number in range(12)]
+    assert second.notes == first.notes[3:]
+
+
+def test_the_engines_statistics_are_told_and_a_broken_one_harms_nobody(fake):
+    class Telling(Counter):
+        def statistics(self):
+            return {"steps": 3.0}
+
+    class Broken(Counter):
+        def statistics(self):
+            raise RuntimeError("no")
+
+    told = []
+    for engine in (Telling(), Broken()):
+        tally = Tally()
+        EngineLoop(fake.port, engine, tally, fake.idle)
+        told.append(tally.statistics(RealCounters(), 0).engine)
+    assert told == [{"steps": 3.0}, {}]
 
 
 def test_a_first_attempt_starts_at_the_beginning_whatever_the_slot_says(fake):
