@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mlos_core.cli import render
+from mlos_core.cli import complete, render
 from mlos_core.cli.context import Context, command
 from mlos_core.cli.inputs import pairs
 from mlos_core.errors import InvalidInput
@@ -29,7 +29,7 @@ def status(context: Context) -> None:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete.models)
 @command
 def models(context: Context, name: str | None) -> None:
     """List the registered models, or show one."""
@@ -105,7 +105,7 @@ def read_manifest(path: Path, *, needed: bool) -> dict[str, Any] | None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.models)
 @command
 def unregister(context: Context, name: str) -> None:
     """Drain a model and forget it."""
@@ -134,7 +134,7 @@ def plugins(context: Context) -> None:
 
 
 @click.command()
-@click.argument("name", required=False, default="")
+@click.argument("name", required=False, default="", shell_complete=complete.models)
 @command
 def stats(context: Context, name: str) -> None:
     """Show counters and mean times of all models, or of one."""

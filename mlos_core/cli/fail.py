@@ -23,10 +23,15 @@ def fail(error: MlosError, *, as_json: bool = False) -> NoReturn:
         body = {"code": error.code, "message": error.message, "hint": error.hint}
         click.echo(json.dumps({"error": body}), err=True)
     else:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
-        if error.hint:
-            click.echo(f"{click.style(' hint:', fg='cyan')} {error.hint}", err=True)
+        tell(error)
     sys.exit(error.exit_code)
+
+
+def tell(error: MlosError) -> None:
+    """Say what went wrong, and what to do about it."""
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
+    if error.hint:
+        click.echo(f"{click.style(' hint:', fg='cyan')} {error.hint}", err=True)
 
 
 @contextlib.contextmanager

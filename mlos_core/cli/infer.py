@@ -12,7 +12,7 @@ import click
 import msgspec
 import numpy as np
 
-from mlos_core.cli import render
+from mlos_core.cli import complete, render
 from mlos_core.cli.context import Context, command
 from mlos_core.cli.inputs import gather, pairs
 from mlos_core.client import Model
@@ -24,7 +24,7 @@ _ARENA = 1 << 20
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete.models)
 @click.argument("inputs", nargs=-1)
 @click.option(
     "--parameter", "parameters", multiple=True, metavar="KEY=VALUE", help="For the model."

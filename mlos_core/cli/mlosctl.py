@@ -12,6 +12,7 @@ from click.shell_completion import get_completion_class
 
 from mlos_core import __version__
 from mlos_core.cli import admin
+from mlos_core.cli.chat.command import chat
 from mlos_core.cli.context import Context
 from mlos_core.cli.demo.command import demo
 from mlos_core.cli.fail import guarded
@@ -54,6 +55,7 @@ for _command in (
     admin.register,
     admin.unregister,
     infer,
+    chat,
     admin.plugins,
     admin.stats,
     demo,
