@@ -20,5 +20,6 @@ typedef struct {
 } syn_gemm_call;
 
 void syn_gemm_reference(const syn_gemm_call *call);
+void syn_gemm_avx512(const syn_gemm_call *call);
 
 #endif

@@ -11,12 +11,14 @@ size_t syn_gemm_scratch(const syn_matrix *w) {
 
 void syn_gemm(int isa, const syn_matrix *w, int form, const void *acts, int64_t m, float *out,
               int64_t ldo, int64_t p0, int64_t p1, int add, void *scratch) {
-    (void)isa;
     syn_gemm_call call = {
         .w = w, .form = form, .acts = acts, .stride = syn_act_bytes(form, w->columns),
         .m = m, .out = out, .ldo = ldo, .p0 = p0, .p1 = p1, .add = add, .scratch = scratch,
     };
-    syn_gemm_reference(&call);
+    if (isa >= SYN_AVX512)
+        syn_gemm_avx512(&call);
+    else
+        syn_gemm_reference(&call);
 }
 
 int syn_matmul(int isa, const syn_matrix *w, int form, const float *x, int64_t m, float *out,

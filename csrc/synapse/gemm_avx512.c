@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: BUSL-1.1 */
+/* Quantised weights on AVX-512 VNNI.
+ *
+ * A step takes one block of 32 inputs of one to four panels, unpacks it into registers and lets
+ * rows of activations stream past: broadcast four (or two) inputs, one dot instruction per panel.
+ * Sums of rows lie in L1; that costs a load and a store per 512 products and saves unpacking the
+ * weights more than once per ROWS rows. The zero point is an integer product that starts the sum:
+ *     isum = -z * sum(q) + sum(q * u)
+ * Of 12 instructions for 512 products (Q4_1) 8 are dots; all compete for the same two pipes, which
+ * makes 2/3 of the dots' peak the limit. */
+#include "gemm_avx512.h"
+
+enum { ROWS = 64 /* that share an unpacked block */, PANELS = 4 /* at most, of a step */ };
+
+/* Panels far apart are taken together: each is its own address stream through the weights. */
+typedef struct {
+    const uint8_t *panel[PANELS];
+    int64_t n0[PANELS];
+} panels;
+
+typedef struct {
+    float acc[ROWS][PANELS][SYN_PANEL];
+    int32_t isum[ROWS][PANELS][SYN_PANEL]; /* of the first half of a block */
+} sums;
+
+SYN_INLINE __m512i broadcast(const void *four) {
+    int32_t value;
+    memcpy(&value, four, sizeof value);
+    return _mm512_set1_epi32(value);
+}
+
+/* acc = fma(isum, d * s, acc), and the minimum after a block's last half. */
+SYN_INLINE void finish(syn_layout l, __m512i isum, __m512 d, __m512 m, float s, float x, int last,
+                       float *at) {
+    __m512 acc = _mm512_load_ps(at);
+    acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(isum), _mm512_mul_ps(d, _mm512_set1_ps(s)), acc);
+    if (l.minima && last) acc = _mm512_fmadd_ps(m, _mm512_set1_ps(x), acc);
+    _mm512_store_ps(at, acc);
+}
+
+/* Groups [g0, g1) of four inputs: a block, or a half of it with a scale of its own. */
+SYN_INLINE void step8(syn_layout l, int count, const syn_place *at, int g0, int g1,
+                      const uint8_t *acts, size_t stride, int64_t rows, sums *out) {
+    const __m512i ones = _mm512_set1_epi8(1);
+    __m512i w[PANELS][8], total[PANELS];
+    __m512 d[PANELS], m[PANELS];
+    for (int p = 0; p < count; p++) {
+        total[p] = _mm512_setzero_si512();
+        for (int g = g0; g < g1; g++) {
+            w[p][g] = syn_weights_512(l, at[p].codes, g);
+            total[p] = _mm512_dpbusd_epi32(total[p], ones, w[p][g]);
+        }
+        total[p] = _mm512_and_si512(total[p], _mm512_set1_epi32(0xffff));
+        d[p] = syn_scale_512(l, at[p], g0 / 4);
+        m[p] = syn_minimum_512(l, at[p]);
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        const syn_act8 *a = (const syn_act8 *)(acts + (size_t)i * stride);
+        __m512i isum[PANELS];
+        for (int p = 0; p < count; p++)
+            isum[p] = _mm512_madd_epi16(total[p], _mm512_set1_epi32(a->z));
+        for (int g = g0; g < g1; g++) {
+            __m512i u = broadcast(a->u + 4 * g);
+            for (int p = 0; p < count; p++) isum[p] = _mm512_dpbusd_epi32(isum[p], u, w[p][g]);
+        }
+        for (int p = 0; p < count; p++)
+            finish(l, isum[p], d[p], m[p], a->s, a->x, g1 == 8, out->acc[i][p]);
+    }
+}
+
+/* Half h of a block. A block with one scale keeps the first half's sums for the second. */
+SYN_INLINE void step16(syn_layout l, int count, const syn_place *at, int h, const uint8_t *acts,
+                       size_t stride, int64_t rows, sums *out) {
+    __m512i w[PANELS][8];
+    __m512 d[PANELS], m[PANELS];
+    for (int p = 0; p < count; p++) {
+        for (int g = 0; g < 4; g++) {
+            __m512i bytes = syn_weights_512(l, at[p].codes, 4 * h + g);
+            w[p][2 * g] = _mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8);
+            w[p][2 * g + 1] = _mm512_srai_epi16(bytes, 8);
+        }
+        d[p] = syn_scale_512(l, at[p], l.halves == 2 ? h : 0);
+        m[p] = syn_minimum_512(l, at[p]);
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        const syn_act16 *a = (const syn_act16 *)(acts + (size_t)i * stride);
+        __m512i isum[PANELS];
+        for (int p = 0; p < count; p++)
+            isum[p] = h && l.halves == 1 ? _mm512_load_si512(out->isum[i][p])
+                                         : _mm512_setzero_si512();
+        for (int g = 0; g < 8; g++) {
+            __m512i two = broadcast(a->i + 16 * h + 2 * g);
+            for (int p = 0; p < count; p++) isum[p] = _mm512_dpwssd_epi32(isum[p], two, w[p][g]);
+        }
+        for (int p = 0; p < count; p++) {
+            if (h || l.halves == 2)
+                finish(l, isum[p], d[p], m[p], a->s, a->x, h, out->acc[i][p]);
+            else
+                _mm512_store_si512(out->isum[i][p], isum[p]);
+        }
+    }
+}
+
+static void write_out(const syn_gemm_call *c, const panels *ps, int count, int64_t i0, int64_t rows,
+                      sums *in) {
+    for (int p = 0; p < count; p++) {
+        int64_t n = c->w->rows - ps->n0[p];
+        __mmask16 mask = n < SYN_PANEL ? (__mmask16)((1 << n) - 1) : 0xffff;
+        for (int64_t i = 0; i < rows; i++) {
+            float *out = c->out + (i0 + i) * c->ldo + ps->n0[p];
+            __m512 acc = _mm512_load_ps(in->acc[i][p]);
+            if (c->add) acc = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), acc);
+            _mm512_mask_storeu_ps(out, mask, acc);
+        }
+    }
+}
+
+SYN_INLINE void rows_by_panels(syn_layout l, int form, int count, const syn_gemm_call *c,
+                               const panels *ps, int64_t i0, int64_t rows) {
+    sums *out = c->scratch;
+    memset(out->acc, 0, (size_t)rows * sizeof *out->acc);
+    for (int64_t b = 0; b < c->w->columns / SYN_BLOCK; b++) {
+        size_t size = form == SYN_ACT_8 ? sizeof(syn_act8) : sizeof(syn_act16);
+        const uint8_t *acts = c->acts + (size_t)i0 * c->stride + (size_t)b * size;
+        syn_place at[PANELS];
+        for (int p = 0; p < count; p++) at[p] = syn_block_place(l, ps->panel[p], b);
+        if (form == SYN_ACT_16) {
+            step16(l, count, at, 0, acts, c->stride, rows, out);
+            step16(l, count, at, 1, acts, c->stride, rows, out);
+        } else if (l.halves == 2) {
+            step8(l, count, at, 0, 4, acts, c->stride, rows, out);
+            step8(l, count, at, 4, 8, acts, c->stride, rows, out);
+        } else {
+            step8(l, count, at, 0, 8, acts, c->stride, rows, out);
+        }
+    }
+    write_out(c, ps, count, i0, rows, out);
+}
+
+/* [p0, p1) in groups of `count` panels, one from each of `count` equal ranges. */
+SYN_INLINE int64_t groups(syn_layout l, int form, int count, const syn_gemm_call *c, int64_t p0,
+                          int64_t i0, int64_t rows) {
+    int64_t each = (c->p1 - p0) / count;
+    for (int64_t g = 0; g < each; g++) {
+        panels ps;
+        for (int p = 0; p < count; p++) {
+            int64_t panel = p0 + p * each + g;
+            ps.panel[p] = c->w->data + (size_t)panel * c->w->panel_bytes;
+            ps.n0[p] = panel * SYN_PANEL;
+        }
+        rows_by_panels(l, form, count, c, &ps, i0, rows);
+    }
+    return p0 + each * count;
+}
+
+SYN_INLINE void kernel(syn_layout l, int form, const syn_gemm_call *c) {
+    for (int64_t i0 = 0; i0 < c->m; i0 += ROWS) {
+        int64_t rows = c->m - i0 < ROWS ? c->m - i0 : ROWS, p0 = c->p0;
+        p0 = groups(l, form, 2, c, p0, i0, rows);
+        groups(l, form, 1, c, p0, i0, rows);
+    }
+}
+
+#define KERNELS(name, ...)                                                                         \
+    static void name##_8(const syn_gemm_call *c) {                                                 \
+        kernel((syn_layout){__VA_ARGS__}, SYN_ACT_8, c);                                           \
+    }                                                                                              \
+    static void name##_16(const syn_gemm_call *c) {                                                \
+        kernel((syn_layout){__VA_ARGS__}, SYN_ACT_16, c);                                          \
+    }
+
+KERNELS(q4_0, SYN_Q4_0, 4, 8, 0, 0, 1)
+KERNELS(q4_1, SYN_Q4_1, 4, 0, 1, 0, 1)
+KERNELS(q5_0, SYN_Q5_0, 5, 16, 0, 0, 1)
+KERNELS(q5_1, SYN_Q5_1, 5, 0, 1, 0, 1)
+KERNELS(q8_0, SYN_Q8_0, 8, 0, 0, 0, 1)
+KERNELS(q4_k, SYN_Q4_K, 4, 0, 1, 1, 1)
+KERNELS(q5_k, SYN_Q5_K, 5, 0, 1, 1, 1)
+KERNELS(q6_k, SYN_Q6_K, 6, 32, 0, 1, 2)
+
+void syn_gemm_avx512(const syn_gemm_call *c) {
+    int eight = c->form == SYN_ACT_8;
+    switch (c->w->layout.type) {
+    case SYN_Q4_0: (eight ? q4_0_8 : q4_0_16)(c); return;
+    case SYN_Q4_1: (eight ? q4_1_8 : q4_1_16)(c); return;
+    case SYN_Q5_0: (eight ? q5_0_8 : q5_0_16)(c); return;
+    case SYN_Q5_1: (eight ? q5_1_8 : q5_1_16)(c); return;
+    case SYN_Q8_0: (eight ? q8_0_8 : q8_0_16)(c); return;
+    case SYN_Q4_K: (eight ? q4_k_8 : q4_k_16)(c); return;
+    case SYN_Q5_K: (eight ? q5_k_8 : q5_k_16)(c); return;
+    case SYN_Q6_K: (eight ? q6_k_8 : q6_k_16)(c); return;
+    default: syn_gemm_reference(c);
+    }
+}
