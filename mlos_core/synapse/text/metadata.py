@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Reading `tokenizer.*` out of a GGUF file's metadata, with every type and range checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlos_core.errors import LoadFailed
+
+PREFIX = "tokenizer.ggml."
+
+
+class TokenizerMetadata:
+    """Typed access to the keys below `tokenizer.ggml.`.
+
+    Raises (all methods):
+        LoadFailed: the value has another type, or names a token that is not there.
+    """
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self._all = metadata
+        self.tokens: Sequence[bytes] = self._strings("tokens")
+        if not self.tokens:
+            raise LoadFailed("the model file has no vocabulary (tokenizer.ggml.tokens)")
+
+    def _strings(self, key: str) -> Sequence[bytes]:
+        value = self._all.get(PREFIX + key, ())
+        if not isinstance(value, (list, tuple)) or not all(type(x) is bytes for x in value):
+            raise LoadFailed(f"the model file's {PREFIX}{key} is not an array of strings")
+        return value
+
+    def texts(self, key: str = "tokens") -> list[str]:
+        """An array of strings, decoded."""
+        raw = self.tokens if key == "tokens" else self._strings(key)
+        try:
+            texts = b"\0".join(raw).decode().split("\0")
+            return texts if len(texts) == len(raw) else [text.decode() for text in raw]
+        except UnicodeDecodeError as error:
+            raise LoadFailed(f"a string of {PREFIX}{key} is not UTF-8") from error
+
+    def numbers(self, key: str) -> Sequence[Any] | None:
+        """An array with one number per token, or None."""
+        value = self._all.get(PREFIX + key)
+        if value is None:
+            return None
+        numbers = value.tolist() if hasattr(value, "tolist") else value
+        if not isinstance(numbers, (list, tuple)) or len(numbers) != len(self.tokens):
+            raise LoadFailed(
+                f"the model file's {PREFIX}{key} does not have one number for each of the"
+                f" {len(self.tokens)} tokens"
+            )
+        if not all(type(number) in (int, float) for number in numbers):
+            raise LoadFailed(f"the model file's {PREFIX}{key} holds something that is no number")
+        return numbers
+
+    def of_kind(self, *kinds: int) -> list[int]:
+        """The ids of the tokens of these kinds."""
+        types = self.numbers("token_type")
+        return [] if types is None else [i for i, kind in enumerate(types) if kind in kinds]
+
+    def flag(self, key: str, default: bool) -> bool:
+        """A truth value."""
+        value = self._all.get(PREFIX + key, default)
+        if not isinstance(value, (bool, int)):
+            raise LoadFailed(f"the model file's {PREFIX}{key} is not true or false: {value!r:.80}")
+        return bool(value)
+
+    def name(self, key: str, default: str = "") -> str:
+        """A string."""
+        value = self._all.get(PREFIX + key, default)
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if not isinstance(value, str):
+            raise LoadFailed(f"the model file's {PREFIX}{key} is not a string: {value!r:.80}")
+        return value
+
+    def token(self, key: str) -> int | None:
+        """A token id, or None where the file names none."""
+        value = self._all.get(f"{PREFIX}{key}_token_id")
+        if value is None:
+            return None
+        if not isinstance(value, int) or not 0 <= value < len(self.tokens):
+            raise LoadFailed(
+                f"the model file's {key} token {value!r:.40} is not among its"
+                f" {len(self.tokens)} tokens"
+            )
+        return int(value)

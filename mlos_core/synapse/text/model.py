@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""`TextModel`: everything between text and token ids for one model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mlos_core.errors import InvalidInput, Unsupported
+from mlos_core.synapse.text import tokenizer as tokenizers
+from mlos_core.synapse.text.detokenize import Detokenizer, decode
+
+if TYPE_CHECKING:
+    from mlos_core.synapse.text.chat.template import ChatTemplate
+
+
+class TextFiles(Protocol):
+    """What a model's files say about its text (`ModelFiles` is one)."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """GGUF's metadata; without `tokenizer.ggml.*` the path has a tokenizer.json."""
+        ...
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own chat template."""
+        ...
+
+
+class TextModel:
+    """Tokenizer, detokenizer, chat template, tools and grammars of one model.
+
+    Args:
+        files: the model's files.
+        chat_template: a template to use instead of the model's own.
+
+    Raises:
+        LoadFailed: the vocabulary contradicts itself.
+        Unsupported: the tokenizer is of an unknown kind.
+    """
+
+    def __init__(self, files: TextFiles, *, chat_template: str | None = None) -> None:
+        if "tokenizer.ggml.model" in files.metadata:
+            self.tokenizer = tokenizers.from_metadata(files.metadata)
+        else:
+            self.tokenizer = tokenizers.from_file(Path(getattr(files, "path", "")))
+        own = frozenset(getattr(files, "eos_ids", ()) or ())
+        self.vocab_size = self.tokenizer.vocabulary.size
+        self.bos_id = self.tokenizer.bos
+        self.eos_ids = self.tokenizer.ends | own
+        self._source = chat_template or files.chat_template
+        self._template: ChatTemplate | None = None
+        self._lock = threading.Lock()
+
+    # --- text and ids ---
+
+    def encode(self, text: str, *, special: bool = True, wrap: bool = True) -> list[int]:
+        """The ids of `text`. `special`: texts of control tokens become those tokens. `wrap`: put
+        BOS (EOS) around it where the model was trained so and the text does not have it.
+        """
+        return self.tokenizer.encode(text, special=special, wrap=wrap)
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
+        """The text of `ids`."""
+        return decode(self.tokenizer, ids, skip_special=skip_special)
+
+    def token_bytes(self, token: int) -> bytes:
+        """What one id adds to the text; control tokens give their names."""
+        return self.tokenizer.vocabulary.bytes_of(token)
+
+    def detokenizer(self, *, skip_special: bool = True, continues: bool = True) -> Detokenizer:
+        """A stream of ids to text. `continues`: they follow a prompt, so that a SentencePiece
+        model's first space is part of the text.
+        """
+        return Detokenizer(self.tokenizer, skip_special=skip_special, continues=continues)
+
+    # --- chat ---
+
+    def template(self) -> ChatTemplate:
+        """The chat template, compiled at its first use.
+
+        Raises:
+            Unsupported: the model has none.
+            LoadFailed: it is no valid template.
+        """
+        from mlos_core.synapse.text.chat.template import ChatTemplate
+
+        with self._lock:
+            if self._template is None:
+                if not self._source:
+                    raise Unsupported(
+                        "this model has no chat template",
+                        hint="send a text prompt, or give one with the option chat_template",
+                    )
+                self._template = ChatTemplate(self._source, self._constants())
+            return self._template
+
+    def _constants(self) -> dict[str, str]:
+        known = {
+            "bos_token": self.tokenizer.bos,
+            "eos_token": self.tokenizer.eos,
+            "pad_token": self.tokenizer.pad,
+        }
+        text_of = self.tokenizer.vocabulary.text_of
+        return {name: text_of(i) or "" for name, i in known.items() if i is not None}
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        **options: Any,
+    ) -> str:
+        """The prompt for a chat. Encode it with `wrap=True`: no second BOS is added.
+
+        Raises:
+            InvalidInput: a message is wrong, or the template refuses them.
+            Unsupported: the model has no chat template.
+        """
+        from mlos_core.synapse.text.chat.messages import check_messages
+        from mlos_core.synapse.text.chat.template import RESERVED
+
+        if forbidden := RESERVED & options.keys():
+            raise InvalidInput(f"chat_template_kwargs may not set {sorted(forbidden)}")
+        values = {
+            "messages": check_messages(messages),
+            "tools": list(tools) if tools else None,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        return self.template().render(options | values)
