@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
@@ -32,14 +32,19 @@ class Core:
         self.document: bytes = b""
         self._changes: set[asyncio.Task[Any]] = set()
 
-    async def body(self, request: Request, kind: type[T]) -> T:
+    async def body(
+        self,
+        request: Request,
+        kind: type[T],
+        decode: Callable[[bytes, type[T]], T] = bodies.decode_json,
+    ) -> T:
         """The request's JSON body as `kind`."""
         bodies.require_json(request)
         body = bodies.Body(self.gate)
         try:
             async with asyncio.timeout(self.limits.timeout):
                 raw = await body.read(request)
-            return bodies.decode_json(raw, kind)
+            return decode(raw, kind)
         except TimeoutError as err:
             raise body.late() from err
         finally:

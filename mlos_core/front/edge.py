@@ -20,6 +20,7 @@ from mlos_core.errors import DeadlineExceeded, MlosError, Unavailable
 from mlos_core.front import problems
 from mlos_core.front.limits import Gate
 from mlos_core.front.metrics import HttpMetrics
+from mlos_core.front.openai import problems as openai_problems
 from mlos_core.front.origin import check_origin
 from mlos_core.front.problems import MethodNotAllowed, UnknownRoute
 from mlos_core.front.protocol import EXTENSION, FrontProtocol
@@ -37,6 +38,11 @@ class Exchange:
         self.protocol: FrontProtocol | None = connection["protocol"] if connection else None
         self.status = 0
         self.complete = False
+        self._id = b""
+        if openai_problems.speaks(scope["path"]):
+            given = Headers(scope=scope).get("x-request-id", "")
+            scope["mlos.request_id"] = openai_problems.request_id(given)
+            self._id = scope["mlos.request_id"].encode()
         self._send = send
         if self.protocol is not None:
             self.protocol.task = asyncio.current_task()
@@ -50,6 +56,8 @@ class Exchange:
         """ASGI's `send`, noting the status."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self._id:
+                message["headers"] = [*message["headers"], (b"x-request-id", self._id)]
         else:
             self.complete = not message.get("more_body", False)
         await self._send(message)
@@ -114,7 +122,8 @@ class Edge:
             if exchange.protocol is not None:
                 exchange.protocol.abort()
             return
-        response = error_response(error)
+        speaks = openai_problems.speaks(scope["path"])
+        response = openai_problems.response(error) if speaks else error_response(error)
         response.headers.update(_allow(scope, error))
         await response(scope, _nothing_more, exchange.send)
 

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from mlos_core.front.core import Core
 from mlos_core.front.peer import check_admin
 from mlos_core.front.protocol import EXTENSION
+from mlos_core.front.schema import ErrorBody
 
 Handler = Callable[[Core, Request], Awaitable[Response]]
 
@@ -42,6 +43,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     query: tuple[tuple[str, str, str], ...] = ()  # name, JSON type, meaning
     admin: bool = False  # only for the daemon's own user
     answers: dict[int, Answer] = {}
+    error: Any = ErrorBody
 
 
 class _ModelName(Convertor[str]):

@@ -20,7 +20,7 @@ from mlos_core.front.core import Core
 from mlos_core.front.ports import Result
 from mlos_core.front.problems import NotAcceptable
 from mlos_core.front.questions import InferBody, ModelInferBody, Options
-from mlos_core.front.sse import EventStream
+from mlos_core.front.sse import Events, EventStream
 from mlos_core.types import Array, Signature
 
 PARAMETERS_HEADER: Final = "x-mlos-parameters"
@@ -142,7 +142,7 @@ def _stream(core: Core, question: Question) -> Response:
         seconds=question.seconds,
         parameters=question.options.parameters,
     )
-    return EventStream(events, question.seconds, lambda: {"model": question.model})
+    return EventStream(events, question.seconds, Events({"model": question.model}))
 
 
 def respond(model: str, result: Result, accept: str) -> Response:

@@ -18,7 +18,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     `body` bounds one request (`json` one in JSON, whose decoding holds up the daemon's loop),
     `bodies` all requests in flight together; `slots` those to one model. `discard` and
     `linger` bound what is still read, and thrown away, of a body that was refused: a client
-    that is writing sees the refusal only if it is not cut off at once.
+    that is writing sees the refusal only if it is not cut off at once. `generation` is the
+    time of a request for text that names none: what OpenAI's own client waits.
     """
 
     body: int = 256 << 20
@@ -31,19 +32,20 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     head_timeout: float = 10.0
     idle_timeout: int = 60
     timeout: float = 60.0
+    generation: float = 600.0
     max_timeout: float = 3600.0
     linger: float = 5.0
     discard: int = 64 << 20
     grace: float = 10.0
 
-    def deadline(self, asked: float | None) -> float:
-        """The seconds a request gets that asked for `asked`.
+    def deadline(self, asked: float | None, otherwise: float | None = None) -> float:
+        """The seconds a request gets that asked for `asked`, or did not (`otherwise`, or ours).
 
         Raises:
             InvalidInput: not a positive number.
         """
         if asked is None:
-            return self.timeout
+            return self.timeout if otherwise is None else otherwise
         if not math.isfinite(asked) or asked <= 0:
             raise InvalidInput(
                 f"the timeout is {asked} s", hint="give a number of seconds above 0, e.g. 2.5"

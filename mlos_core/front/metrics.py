@@ -3,7 +3,7 @@
 
 Beside our names there are Triton's `nv_inference_*` where the meaning is the same, so that
 dashboards made for it show this server. Those keep Triton's spelling (no `_total`) and are
-therefore exposed as untyped.
+therefore exposed as untyped. What engines report of themselves comes under vLLM's names.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 
 from mlos_core.front.limits import Gate
+from mlos_core.front.openai import statistics
 
 _BUCKETS: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30, 120)
 
@@ -113,6 +114,7 @@ def families(
     yield from _counters(rows)
     yield from _gauges(rows)
     yield from _triton(rows)
+    yield from statistics.families((name, row.get("engine") or {}) for name, _, row in rows)
 
 
 def _server(status: Mapping[str, Any]) -> Iterator[Metric]:

@@ -14,14 +14,13 @@ import msgspec
 
 from mlos_core import __version__
 from mlos_core.front.endpoint import Answer, Endpoint
-from mlos_core.front.schema import ErrorBody
 
 _REFERENCE = "#/components/schemas/{name}"
 
 
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of `endpoints`."""
-    kinds = [ErrorBody, *_kinds(endpoints)]
+    kinds = _kinds(endpoints)
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
     schema_of = {str(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
@@ -34,7 +33,8 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "info": {
             "title": "MLOS Core",
             "version": __version__,
-            "description": "Models in other processes. Every error has the form of ErrorBody.",
+            "description": "Models in other processes. Every error has the form of ErrorBody, "
+            "or of OpenAI's on the routes that are OpenAI's.",
         },
         "paths": paths,
         "components": {"schemas": components},
@@ -44,7 +44,8 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
 def _kinds(endpoints: Iterable[Endpoint]) -> list[Any]:
     kinds: dict[str, Any] = {}
     for endpoint in endpoints:
-        for kind in (endpoint.body, *(answer.kind for answer in endpoint.answers.values())):
+        answers = (answer.kind for answer in endpoint.answers.values())
+        for kind in (endpoint.error, endpoint.body, *answers):
             if kind is not None:
                 kinds[str(kind)] = kind
     return list(kinds.values())
@@ -62,7 +63,7 @@ def _operation(endpoint: Endpoint, schema_of: dict[str, Any]) -> dict[str, Any]:
             for status, answer in sorted(endpoint.answers.items())
         },
     }
-    error = {"application/json": {"schema": schema_of[str(ErrorBody)]}}
+    error = {"application/json": {"schema": schema_of[str(endpoint.error)]}}
     operation["responses"]["default"] = {"description": "An error", "content": error}
     if endpoint.body is not None:
         operation["requestBody"] = {

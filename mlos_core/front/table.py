@@ -9,6 +9,7 @@ from mlos_core.front import control, schema
 from mlos_core.front.body import ANSWERS, JSON, NPY, NPZ
 from mlos_core.front.endpoint import Answer, Endpoint
 from mlos_core.front.infer import infer, infer_by_id, infer_named
+from mlos_core.front.openai import routes as openai
 from mlos_core.front.questions import InferBody, ModelInferBody
 
 _INFER: Final[dict[str, Any]] = {
@@ -134,6 +135,8 @@ ENDPOINTS: Final = (
         summary="State and counters of one model",
         answers={200: Answer("Both", schema.ModelStatus)},
     ),
+    # --- as OpenAI and vLLM have them
+    *openai.ENDPOINTS,
     # --- plugins
     Endpoint(
         method="GET",

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Which models serve which routes."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from mlos_core.front.core import Core
+from mlos_core.front.openai.problems import invalid
+
+_ROUTES: Final = {
+    "chat": "chat completions",
+    "generate": "completions",
+    "embed": "embeddings",
+    "tokenize": "tokenize and detokenize",
+}
+
+
+async def catalogue(core: Core) -> list[dict[str, Any]]:
+    """What the service knows of each model that serves text, by name."""
+    models = msgspec.to_builtins(await core.service.models())
+    return [info for info in models if tasks_of(info)]
+
+
+def tasks_of(info: dict[str, Any]) -> list[str]:
+    """What the model that `info` describes can be asked for; nothing while it is not loaded."""
+    return list((info.get("signature") or {}).get("tasks") or ())
+
+
+async def choose(core: Core, name: str | None, task: str) -> str:
+    """The name of a model that serves `task`.
+
+    Raises:
+        NotFound: no model of that name.
+        InvalidValue: it does not serve that; or none was named and there is not exactly one.
+    """
+    if name:
+        if task in (await core.handles.signature(name)).tasks:
+            return name
+        raise invalid("model", f"{name} does not serve {_ROUTES[task]}", "GET /v1/models lists all")
+    names = [info["name"] for info in await catalogue(core) if task in tasks_of(info)]
+    if len(names) == 1:
+        return str(names[0])
+    raise invalid(
+        "model",
+        "the request names no model",
+        f"for {_ROUTES[task]} there are: {', '.join(names) or 'none'}",
+    )
