@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BUSL-1.1 */
 /* Quantised weights on AVX-512 VNNI.
  *
- * A step takes one block of 32 inputs of one to four panels, unpacks it into registers and lets
+ * A step takes one block of 32 inputs of one or two panels, unpacks it into registers and lets
  * rows of activations stream past: broadcast four (or two) inputs, one dot instruction per panel.
  * Sums of rows lie in L1; that costs a load and a store per 512 products and saves unpacking the
  * weights more than once per ROWS rows. The zero point is an integer product that starts the sum:
@@ -10,7 +10,7 @@
  * makes 2/3 of the dots' peak the limit. */
 #include "gemm_avx512.h"
 
-enum { ROWS = 64 /* that share an unpacked block */, PANELS = 4 /* at most, of a step */ };
+enum { ROWS = 64 /* that share an unpacked block */, PANELS = 2 /* at most, of a step */ };
 
 /* Panels far apart are taken together: each is its own address stream through the weights. */
 typedef struct {
@@ -18,14 +18,15 @@ typedef struct {
     int64_t n0[PANELS];
 } panels;
 
+/* Of row i and panel p of `count`: at i * count + p. */
 typedef struct {
-    float acc[ROWS][PANELS][SYN_PANEL];
-    int32_t isum[ROWS][PANELS][SYN_PANEL]; /* of the first half of a block */
+    float acc[ROWS * PANELS][SYN_PANEL];
+    int32_t isum[ROWS * PANELS][SYN_PANEL]; /* of the first half of a block */
 } sums;
 
-SYN_INLINE __m512i broadcast(const void *four) {
+SYN_INLINE __m512i broadcast(const void *four_bytes) {
     int32_t value;
-    memcpy(&value, four, sizeof value);
+    memcpy(&value, four_bytes, sizeof value);
     return _mm512_set1_epi32(value);
 }
 
@@ -38,14 +39,15 @@ SYN_INLINE void finish(syn_layout l, __m512i isum, __m512 d, __m512 m, float s, 
     _mm512_store_ps(at, acc);
 }
 
-/* Groups [g0, g1) of four inputs: a block, or a half of it with a scale of its own. */
+/* Groups [g0, g1) of four inputs: a block, or a half of it with a scale of its own. Two chains of
+ * sums per panel: one alone would wait for the dots' latency. */
 SYN_INLINE void step8(syn_layout l, int count, const syn_place *at, int g0, int g1,
                       const uint8_t *acts, size_t stride, int64_t rows, sums *out) {
-    const __m512i ones = _mm512_set1_epi8(1);
+    const __m512i ones = _mm512_set1_epi8(1), zero = _mm512_setzero_si512();
     __m512i w[PANELS][8], total[PANELS];
     __m512 d[PANELS], m[PANELS];
     for (int p = 0; p < count; p++) {
-        total[p] = _mm512_setzero_si512();
+        total[p] = zero;
         for (int g = g0; g < g1; g++) {
             w[p][g] = syn_weights_512(l, at[p].codes, g);
             total[p] = _mm512_dpbusd_epi32(total[p], ones, w[p][g]);
@@ -56,21 +58,28 @@ SYN_INLINE void step8(syn_layout l, int count, const syn_place *at, int g0, int 
     }
     for (int64_t i = 0; i < rows; i++) {
         const syn_act8 *a = (const syn_act8 *)(acts + (size_t)i * stride);
-        __m512i isum[PANELS];
-        for (int p = 0; p < count; p++)
-            isum[p] = _mm512_madd_epi16(total[p], _mm512_set1_epi32(a->z));
-        for (int g = g0; g < g1; g++) {
-            __m512i u = broadcast(a->u + 4 * g);
-            for (int p = 0; p < count; p++) isum[p] = _mm512_dpbusd_epi32(isum[p], u, w[p][g]);
+        __m512i even[PANELS] = {zero, zero}, odd[PANELS] = {zero, zero};
+        for (int g = g0; g < g1; g += 2) {
+            __m512i u = broadcast(a->u + 4 * g), v = broadcast(a->u + 4 * g + 4);
+            for (int p = 0; p < count; p++) {
+                even[p] = _mm512_dpbusd_epi32(even[p], u, w[p][g]);
+                odd[p] = _mm512_dpbusd_epi32(odd[p], v, w[p][g + 1]);
+            }
         }
-        for (int p = 0; p < count; p++)
-            finish(l, isum[p], d[p], m[p], a->s, a->x, g1 == 8, out->acc[i][p]);
+        for (int p = 0; p < count; p++) {
+            __m512i start = _mm512_madd_epi16(total[p], _mm512_set1_epi32(a->z));
+            __m512i isum = _mm512_add_epi32(_mm512_add_epi32(even[p], odd[p]), start);
+            finish(l, isum, d[p], m[p], a->s, a->x, g1 == 8, out->acc[i * count + p]);
+        }
     }
 }
 
-/* Half h of a block. A block with one scale keeps the first half's sums for the second. */
+/* Half h of a block. A block with one scale keeps the first half's sums for the second: weights
+ * of a whole one, as 16-bit numbers, would not leave registers for two panels. */
 SYN_INLINE void step16(syn_layout l, int count, const syn_place *at, int h, const uint8_t *acts,
                        size_t stride, int64_t rows, sums *out) {
+    const __m512i zero = _mm512_setzero_si512();
+    const int first = !h && l.halves == 1, second = h && l.halves == 1;
     __m512i w[PANELS][8];
     __m512 d[PANELS], m[PANELS];
     for (int p = 0; p < count; p++) {
@@ -84,19 +93,22 @@ SYN_INLINE void step16(syn_layout l, int count, const syn_place *at, int h, cons
     }
     for (int64_t i = 0; i < rows; i++) {
         const syn_act16 *a = (const syn_act16 *)(acts + (size_t)i * stride);
-        __m512i isum[PANELS];
+        __m512i even[PANELS], odd[PANELS] = {zero, zero};
         for (int p = 0; p < count; p++)
-            isum[p] = h && l.halves == 1 ? _mm512_load_si512(out->isum[i][p])
-                                         : _mm512_setzero_si512();
-        for (int g = 0; g < 8; g++) {
-            __m512i two = broadcast(a->i + 16 * h + 2 * g);
-            for (int p = 0; p < count; p++) isum[p] = _mm512_dpwssd_epi32(isum[p], two, w[p][g]);
+            even[p] = second ? _mm512_load_si512(out->isum[i * count + p]) : zero;
+        for (int g = 0; g < 8; g += 2) {
+            __m512i u = broadcast(a->i + 16 * h + 2 * g), v = broadcast(a->i + 16 * h + 2 * g + 2);
+            for (int p = 0; p < count; p++) {
+                even[p] = _mm512_dpwssd_epi32(even[p], u, w[p][g]);
+                odd[p] = _mm512_dpwssd_epi32(odd[p], v, w[p][g + 1]);
+            }
         }
         for (int p = 0; p < count; p++) {
-            if (h || l.halves == 2)
-                finish(l, isum[p], d[p], m[p], a->s, a->x, h, out->acc[i][p]);
+            __m512i isum = _mm512_add_epi32(even[p], odd[p]);
+            if (first)
+                _mm512_store_si512(out->isum[i * count + p], isum);
             else
-                _mm512_store_si512(out->isum[i][p], isum[p]);
+                finish(l, isum, d[p], m[p], a->s, a->x, h, out->acc[i * count + p]);
         }
     }
 }
@@ -108,7 +120,7 @@ static void write_out(const syn_gemm_call *c, const panels *ps, int count, int64
         __mmask16 mask = n < SYN_PANEL ? (__mmask16)((1 << n) - 1) : 0xffff;
         for (int64_t i = 0; i < rows; i++) {
             float *out = c->out + (i0 + i) * c->ldo + ps->n0[p];
-            __m512 acc = _mm512_load_ps(in->acc[i][p]);
+            __m512 acc = _mm512_load_ps(in->acc[i * count + p]);
             if (c->add) acc = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), acc);
             _mm512_mask_storeu_ps(out, mask, acc);
         }
@@ -118,7 +130,7 @@ static void write_out(const syn_gemm_call *c, const panels *ps, int count, int64
 SYN_INLINE void rows_by_panels(syn_layout l, int form, int count, const syn_gemm_call *c,
                                const panels *ps, int64_t i0, int64_t rows) {
     sums *out = c->scratch;
-    memset(out->acc, 0, (size_t)rows * sizeof *out->acc);
+    memset(out->acc, 0, (size_t)(rows * count) * sizeof *out->acc);
     for (int64_t b = 0; b < c->w->columns / SYN_BLOCK; b++) {
         size_t size = form == SYN_ACT_8 ? sizeof(syn_act8) : sizeof(syn_act16);
         const uint8_t *acts = c->acts + (size_t)i0 * c->stride + (size_t)b * size;
