@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from mlos_core.front.core import Core, reply
 from mlos_core.front.openai import body as bodies
-from mlos_core.front.openai import caller, messages, serving, structured, tools
+from mlos_core.front.openai import caller, serving, structured, tools
 from mlos_core.front.openai.chat_answer import ChatAnswer, ChatChunks
-from mlos_core.front.openai.fields import Count, Generation, Top, check, refuse, sampling
+from mlos_core.front.openai.fields import Generation, Positive, Top, check, refuse, sampling
 from mlos_core.front.openai.generation import Job, whole
 from mlos_core.front.openai.problems import invalid
 from mlos_core.front.sse import EventStream
@@ -27,7 +27,6 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "moderation": (),
     "echo": (False,),
     "continue_final_message": (False,),
-    "add_special_tokens": (False,),
     "documents": ([],),
     "chat_template": (),
     "mm_processor_kwargs": ({},),
@@ -42,13 +41,14 @@ class ChatBody(Generation, kw_only=True, forbid_unknown_fields=True):
     """
 
     messages: list[dict[str, Any]]
-    max_completion_tokens: Count | None = None
+    max_completion_tokens: Positive | None = None
     logprobs: bool | None = None
     top_logprobs: Top | None = None
     tools: list[tools.Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     add_generation_prompt: bool | None = None
+    add_special_tokens: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: str | None = None
     include_reasoning: bool | None = None
@@ -64,7 +64,6 @@ class ChatBody(Generation, kw_only=True, forbid_unknown_fields=True):
     moderation: Any = None
     echo: Any = None
     continue_final_message: Any = None
-    add_special_tokens: Any = None
     documents: Any = None
     chat_template: Any = None
     mm_processor_kwargs: Any = None
@@ -75,7 +74,7 @@ async def chat(core: Core, request: Request) -> Response:
     body = await bodies.read(core, request, ChatBody)
     seconds = caller.seconds(core, request)
     parameters = {**_parameters(body), **caller.cache_salt(request, body.cache_salt)}
-    prompt = {"messages": bodies.text_input(msgspec.json.encode(messages.plain(body.messages)))}
+    prompt = {"messages": bodies.text_input(msgspec.json.encode(body.messages))}
     model = await serving.choose(core, body.model, "chat")
     head = caller.head(request, "chatcmpl", model)
     events = Job(model, [prompt], parameters).events(core, seconds)
@@ -101,8 +100,9 @@ def _parameters(body: ChatBody) -> dict[str, Any]:
     parameters.update(tools.parameters(body.tools, body.tool_choice))
     if (form := structured.constraint(body)) is not None:
         parameters["structured"] = form
-    if body.add_generation_prompt is not None:
-        parameters["add_generation_prompt"] = body.add_generation_prompt
+    for name in ("add_generation_prompt", "add_special_tokens"):
+        if (value := getattr(body, name)) is not None:
+            parameters[name] = value
     if template := _template(body):
         parameters["chat_template_kwargs"] = template
     return parameters

@@ -20,7 +20,6 @@ from mlos_core.front.sse import EventStream
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "suffix": ("",),
     "prompt_embeds": (),
-    "add_special_tokens": (True,),
 }
 _DEFAULT_TOKENS: Final = 16  # OpenAI's
 
@@ -35,10 +34,10 @@ class CompletionBody(Generation, kw_only=True, forbid_unknown_fields=True):
     prompt: str | list[Any]
     echo: bool | None = None
     logprobs: Top | None = None
+    add_special_tokens: bool | None = None
     # --- known, not served
     suffix: Any = None
     prompt_embeds: Any = None
-    add_special_tokens: Any = None
 
 
 async def complete(core: Core, request: Request) -> Response:
@@ -68,6 +67,8 @@ def _parameters(body: CompletionBody) -> dict[str, Any]:
         if body.logprobs is not None:
             raise invalid("logprobs", "logprobs of an echoed prompt are not supported")
         parameters["echo"] = True
+    if body.add_special_tokens is not None:
+        parameters["add_special_tokens"] = body.add_special_tokens
     if (form := structured.constraint(body)) is not None:
         parameters["structured"] = form
     return parameters

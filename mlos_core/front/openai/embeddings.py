@@ -22,9 +22,7 @@ from mlos_core.types import Array
 
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "truncate_prompt_tokens": (),
-    "add_special_tokens": (True,),
     "priority": (0,),
-    "normalize": (True,),
 }
 
 
@@ -37,11 +35,11 @@ class EmbeddingBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Positive | None = None
     user: str | None = None
+    add_special_tokens: bool | None = None
+    normalize: bool | None = None
     # --- known, not served
     truncate_prompt_tokens: Any = None
-    add_special_tokens: Any = None
     priority: Any = None
-    normalize: Any = None
 
 
 class Embedding(msgspec.Struct, kw_only=True):
@@ -80,13 +78,21 @@ async def embed(core: Core, request: Request) -> Response:
     inputs = bodies.prompts("input", body.input)
     model = await serving.choose(core, body.model, "embed")
     seconds = caller.seconds(core, request)
-    vectors = await ask_each(core, model, inputs, {"task": "embed"}, seconds, _read)
+    vectors = await ask_each(core, model, inputs, _parameters(body), seconds, _read)
     tokens = sum(vector.tokens for vector in vectors)
     data = [
         Embedding(index=index, embedding=_form(_cut(vector.values, body), body))
         for index, vector in enumerate(vectors)
     ]
     return reply(Embeddings(data=data, model=model, usage=EmbeddingUsage(tokens, tokens)))
+
+
+def _parameters(body: EmbeddingBody) -> dict[str, Any]:
+    parameters: dict[str, Any] = {"task": "embed"}
+    for name in ("add_special_tokens", "normalize"):
+        if (value := getattr(body, name)) is not None:
+            parameters[name] = value
+    return parameters
 
 
 def _read(result: Result) -> _Vector:

@@ -84,7 +84,7 @@ class Generation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Choices | None = None
-    max_tokens: Count | None = None
+    max_tokens: Positive | None = None
     min_tokens: Count | None = None
     temperature: Annotated[float, Meta(ge=0)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None

@@ -18,6 +18,11 @@ _PREFIX: Final = "/v1/"
 _REQUEST_ID: Final = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 # Where a decoder found something wrong: "... - at `$.messages[0].role`".
 _PLACE: Final = re.compile(r"at `\$\.?([^`]*)`")
+# How a model's word on a parameter begins: "top_k is -2", "messages[0] has the role 'x'".
+_LEADING: Final = re.compile(
+    r"(n|stop|seed|temperature|logprobs|(?:messages|tools)[\w.\[\]]*|[a-z]+(?:_[a-z]+)+)"
+    r" (?:is|are|has|names|needs|of|takes)\b"
+)
 _UNKNOWN: Final = re.compile(r"(?:unknown|missing required) field `([^`]*)`")
 
 
@@ -104,9 +109,10 @@ def _param(error: MlosError) -> str | None:
         return error.param or None
     if type(error) is NotFound:
         return "model"
-    if not isinstance(error, InvalidInput):
+    if not isinstance(error, (InvalidInput, Unsupported)):
         return None
-    return place_of(error.message) or None
+    leading = _LEADING.match(error.message)
+    return leading.group(1) if leading else place_of(error.message) or None
 
 
 def place_of(message: str) -> str:

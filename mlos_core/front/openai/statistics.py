@@ -16,6 +16,7 @@ from prometheus_client.utils import floatToGoString
 
 Rows = Iterable[tuple[str, Mapping[str, Any]]]
 
+_TOTAL: Final = "_total"
 _LABELS: Final = ("model_name",)
 _GAUGES: Final = (
     ("num_requests_running", "Requests in the running batch"),
@@ -36,6 +37,7 @@ _HISTOGRAMS: Final = (
     ("request_prefill_time_seconds", "Time a request's prompt took"),
     ("request_decode_time_seconds", "Time from a request's first token to its last"),
     ("request_inference_time_seconds", "Time a request was worked on"),
+    ("e2e_request_latency_seconds", "Time from a request's arrival to its end"),
 )
 _SUCCESS: Final = "request_success"
 
@@ -45,8 +47,8 @@ def families(rows: Rows) -> Iterator[Metric]:
 
     Args:
         rows: a model's name and its engine's statistics by name: numbers, or histograms
-            with `buckets`, cumulative `counts`, `sum` and `count`. How many requests ended
-            well is `request_success`, or by reason `request_success_stop` and so on.
+            with `buckets`, cumulative `counts`, `sum` and `count`. A counter's name may end
+            in `_total`. How many requests ended is `request_success_stop` and so on, by reason.
     """
     engines = [(model, engine) for model, engine in rows if engine]
     if not engines:
@@ -64,8 +66,9 @@ def _numbers(
     family: GaugeMetricFamily | CounterMetricFamily, name: str, engines: Rows
 ) -> GaugeMetricFamily | CounterMetricFamily:
     for model, engine in engines:
-        if isinstance(engine.get(name), (int, float)):
-            family.add_metric((model,), engine[name])
+        value = engine.get(name, engine.get(name + _TOTAL))
+        if isinstance(value, (int, float)):
+            family.add_metric((model,), value)
     return family
 
 
@@ -90,6 +93,7 @@ def _success(engines: Rows) -> CounterMetricFamily:
     family = CounterMetricFamily("vllm:" + _SUCCESS, "Requests that ended well", labels=labels)
     for model, engine in engines:
         for name, value in engine.items():
-            if name == _SUCCESS or name.startswith(_SUCCESS + "_"):
-                family.add_metric((model, name[len(_SUCCESS) + 1 :]), value)
+            if name.startswith(_SUCCESS):
+                reason = name.removeprefix(_SUCCESS).removeprefix(_TOTAL).removeprefix("_")
+                family.add_metric((model, reason), value)
     return family

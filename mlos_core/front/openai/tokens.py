@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from mlos_core.front.core import Core, reply
 from mlos_core.front.openai import body as bodies
-from mlos_core.front.openai import caller, messages, serving, tools
+from mlos_core.front.openai import caller, serving, tools
 from mlos_core.front.openai.asking import ask
 from mlos_core.front.openai.fields import refuse
 from mlos_core.front.openai.problems import invalid
@@ -87,7 +87,7 @@ def _inputs(body: TokenizeBody) -> dict[str, Array]:
         raise invalid("prompt", "give either prompt or messages")
     if body.messages is None:
         return {"text": bodies.text_input(body.prompt or "")}
-    return {"messages": bodies.text_input(msgspec.json.encode(messages.plain(body.messages)))}
+    return {"messages": bodies.text_input(msgspec.json.encode(body.messages))}
 
 
 def _parameters(body: TokenizeBody) -> dict[str, Any]:

@@ -34,9 +34,9 @@ STATISTICS = {
     "num_requests_running": 3.0,
     "num_requests_waiting": 1.0,
     "kv_cache_usage_perc": 0.25,
-    "prompt_tokens": 100.0,
+    "prompt_tokens_total": 100.0,
     "generation_tokens": 50.0,
-    "request_success_stop": 4.0,
+    "request_success_total_stop": 4.0,
     "request_success_length": 2.0,
     "time_to_first_token_seconds": {
         "buckets": [0.01, 1.0],

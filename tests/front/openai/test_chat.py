@@ -72,23 +72,14 @@ def test_the_newer_word_for_the_limit_counts_more(chat, service):
     assert body["choices"][0]["finish_reason"] == "length"
 
 
-def test_messages_reach_the_model_as_templates_expect_them(post, service):
-    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    post(
-        "/v1/chat/completions",
-        messages=[
-            {"role": "developer", "content": "be brief"},
-            {"role": "user", "content": [{"type": "text", "text": "é"}, "b"], "name": "me"},
-            {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "content": "sunny", "tool_call_id": "c"},
-        ],
-    )
-    assert json.loads(service.asked[0][1]["messages"][0]) == [
-        {"role": "system", "content": "be brief"},
-        {"role": "user", "content": "é\nb", "name": "me"},
-        {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "content": "sunny", "tool_call_id": "c"},
+def test_messages_reach_the_model_as_they_are(post, service):
+    messages = [
+        {"role": "developer", "content": "be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "é"}], "name": "me"},
+        {"role": "assistant", "content": None, "anything": [1]},
     ]
+    post("/v1/chat/completions", messages=messages)
+    assert json.loads(service.asked[0][1]["messages"][0]) == messages
 
 
 def test_several_answers_are_told_apart(chat):

@@ -53,15 +53,7 @@ PROMPT = {"model": "team/tiny", "prompt": "hi"}
             "exclude each other",
         ),
         (CHAT, {**TALK, "guided_choice": []}, "guided_choice", "empty"),
-        (CHAT, {**TALK, "messages": []}, "messages", "no messages"),
-        (CHAT, {**TALK, "messages": [{"content": "x"}]}, "messages[0].role", "no role"),
-        (CHAT, {**TALK, "messages": [{"role": "user"}]}, "messages[0].content", "no content"),
-        (
-            CHAT,
-            {**TALK, "messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-            "messages[0].content[0]",
-            "image_url",
-        ),
+        (CHAT, {**TALK, "messages": ["hi"]}, "messages[0]", "got `str`"),
         (TEXT, {**PROMPT, "suffix": "end"}, "suffix", "not supported"),
         (TEXT, {**PROMPT, "best_of": 3}, "best_of", "not supported"),
         (TEXT, {**PROMPT, "prompt": []}, "prompt", "empty"),
@@ -153,9 +145,19 @@ def test_what_the_worker_refuses_has_its_status(refused, service, code, kind, st
     assert (answer.headers.get("x-should-retry") == "false") == lasting
 
 
-def test_the_workers_word_on_a_parameter_names_it(refused, service):
-    service.refuse = errors.InvalidInput("bad parameters: Expected `int` - at `$.top_k`")
-    assert refused(CHAT, **TALK)[1]["param"] == "top_k"
+@pytest.mark.parametrize(
+    ("said", "param"),
+    [
+        ("bad parameters: Expected `int` - at `$.top_k`", "top_k"),
+        ("min_p is 2; it must be from 0 to 1", "min_p"),
+        ("stop takes up to 64 strings", "stop"),
+        ("messages[1].content[0] is of the type 'image_url'", "messages[1].content[0]"),
+        ("the prompt has 9000 tokens", None),
+    ],
+)
+def test_the_workers_word_on_a_parameter_names_it(refused, service, said, param):
+    service.refuse = errors.InvalidInput(said)
+    assert refused(CHAT, **TALK)[1]["param"] == param
 
 
 @pytest.mark.parametrize(("path", "body"), [(CHAT, TALK), (TEXT, {**PROMPT, "prompt": ["a", "b"]})])
