@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from mlos_core.errors import LoadFailed
+from mlos_core.errors import LoadFailed, MlosError
 from mlos_core.synapse.native import check, ffi, lib
 
 _SCALARS: Final[dict[int, str]] = {
@@ -110,7 +110,11 @@ def parse(data: memoryview) -> tuple[GgufMetadata, dict[str, GgufTensor]]:
         Unsupported: a version, an array of arrays, a tensor type that nobody knows.
     """
     out = ffi.new("syn_gguf **")
-    check(lib.syn_gguf_open(out, ffi.from_buffer(data), data.nbytes))
+    try:
+        check(lib.syn_gguf_open(out, ffi.from_buffer(data), data.nbytes))
+    except MlosError as err:
+        # Which C function noticed is of no use to the owner of a broken file.
+        raise type(err)(err.message.partition(": ")[2]) from None
     handle = ffi.gc(out[0], lib.syn_gguf_free)
     tensors = {}
     for index in range(lib.syn_gguf_tensors(handle)):
