@@ -30,24 +30,6 @@ def load(path: Path) -> Any:
     return tokenizer
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
-    """`tokenizer_config.json`, or nothing where there is none.
-
-    Raises:
-        LoadFailed: it is not a JSON object.
-    """
-    path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return {}
-    try:
-        settings = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise LoadFailed(f"{path} is not JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise LoadFailed(f"{path} is not a JSON object")
-    return settings
-
-
 def token(tokenizer: Any, settings: Mapping[str, Any], name: str) -> int | None:
     """The id of the token that the settings call `name`, or None."""
     value = settings.get(name)

@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mlos_core.errors import LoadFailed
+from mlos_core.types import Array
 
 PREFIX = "tokenizer.ggml."
 
@@ -23,10 +26,11 @@ class TokenizerMetadata:
         self.tokens: Sequence[bytes] = self._strings("tokens")
         if not self.tokens:
             raise LoadFailed("the model file has no vocabulary (tokenizer.ggml.tokens)")
+        self._kinds = self.numbers("token_type")
 
     def _strings(self, key: str) -> Sequence[bytes]:
         value = self._all.get(PREFIX + key, ())
-        if not isinstance(value, (list, tuple)) or not all(type(x) is bytes for x in value):
+        if not isinstance(value, (list, tuple)) or not set(map(type, value)) <= {bytes}:
             raise LoadFailed(f"the model file's {PREFIX}{key} is not an array of strings")
         return value
 
@@ -34,30 +38,34 @@ class TokenizerMetadata:
         """An array of strings, decoded."""
         raw = self.tokens if key == "tokens" else self._strings(key)
         try:
+            # All at once: a vocabulary has up to a quarter of a million of them.
             texts = b"\0".join(raw).decode().split("\0")
             return texts if len(texts) == len(raw) else [text.decode() for text in raw]
         except UnicodeDecodeError as error:
             raise LoadFailed(f"a string of {PREFIX}{key} is not UTF-8") from error
 
-    def numbers(self, key: str) -> Sequence[Any] | None:
+    def numbers(self, key: str) -> Array | None:
         """An array with one number per token, or None."""
         value = self._all.get(PREFIX + key)
         if value is None:
             return None
-        numbers = value.tolist() if hasattr(value, "tolist") else value
-        if not isinstance(numbers, (list, tuple)) or len(numbers) != len(self.tokens):
+        try:
+            numbers = np.asarray(value)
+        except ValueError:
+            numbers = np.empty(0)
+        if numbers.shape != (len(self.tokens),) or numbers.dtype.kind not in "iuf":
             raise LoadFailed(
                 f"the model file's {PREFIX}{key} does not have one number for each of the"
                 f" {len(self.tokens)} tokens"
             )
-        if not all(type(number) in (int, float) for number in numbers):
-            raise LoadFailed(f"the model file's {PREFIX}{key} holds something that is no number")
         return numbers
 
     def of_kind(self, *kinds: int) -> list[int]:
         """The ids of the tokens of these kinds."""
-        types = self.numbers("token_type")
-        return [] if types is None else [i for i, kind in enumerate(types) if kind in kinds]
+        if self._kinds is None:
+            return []
+        found: list[int] = np.flatnonzero(np.isin(self._kinds, kinds)).tolist()
+        return found
 
     def flag(self, key: str, default: bool) -> bool:
         """A truth value."""

@@ -17,41 +17,65 @@ if TYPE_CHECKING:
 
 
 class TextFiles(Protocol):
-    """What a model's files say about its text (`ModelFiles` is one)."""
+    """What a model's files say about its text (`files.TextFiles` is one)."""
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """GGUF's metadata; without `tokenizer.ggml.*` the path has a tokenizer.json."""
-        ...
+        """GGUF's keys; nothing where there is a tokenizer.json."""
+
+    @property
+    def tokenizer_file(self) -> Path | None:
+        """A tokenizer.json."""
+
+    @property
+    def tokenizer_config(self) -> Mapping[str, Any]:
+        """The object of tokenizer_config.json."""
 
     @property
     def chat_template(self) -> str | None:
         """The model's own chat template."""
-        ...
+
+    @property
+    def bos_id(self) -> int | None:
+        """The token that begins a text."""
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Tokens that end an answer; more are known by their names."""
+
+
+class OpenedModel(Protocol):
+    """`files.ModelFiles`, as far as text goes."""
+
+    @property
+    def text(self) -> TextFiles:
+        """What stands between text and tokens."""
 
 
 class TextModel:
     """Tokenizer, detokenizer, chat template, tools and grammars of one model.
 
     Args:
-        files: the model's files.
+        files: the opened model; it is not needed afterwards.
         chat_template: a template to use instead of the model's own.
+
+    Attributes:
+        vocab_size: ids are below this; a model's matrices may have more rows.
+        bos_id: the token that begins a text, or None.
+        eos_ids: the tokens that end an answer.
 
     Raises:
         LoadFailed: the vocabulary contradicts itself.
-        Unsupported: the tokenizer is of an unknown kind.
+        Unsupported: the tokenizer is of an unknown kind, or there is none.
     """
 
-    def __init__(self, files: TextFiles, *, chat_template: str | None = None) -> None:
-        if "tokenizer.ggml.model" in files.metadata:
-            self.tokenizer = tokenizers.from_metadata(files.metadata)
-        else:
-            self.tokenizer = tokenizers.from_file(Path(getattr(files, "path", "")))
-        own = frozenset(getattr(files, "eos_ids", ()) or ())
+    def __init__(self, files: OpenedModel, *, chat_template: str | None = None) -> None:
+        text = files.text
+        self.tokenizer = _tokenizer(text)
         self.vocab_size = self.tokenizer.vocabulary.size
-        self.bos_id = self.tokenizer.bos
-        self.eos_ids = self.tokenizer.ends | own
-        self._source = chat_template or files.chat_template
+        self.bos_id = self.tokenizer.bos if text.bos_id is None else text.bos_id
+        self.eos_ids = self.tokenizer.ends | frozenset(text.eos_ids)
+        self._source = chat_template or text.chat_template
         self._template: ChatTemplate | None = None
         self._lock = threading.Lock()
 
@@ -132,3 +156,14 @@ class TextModel:
             "add_generation_prompt": add_generation_prompt,
         }
         return self.template().render(options | values)
+
+
+def _tokenizer(text: TextFiles) -> tokenizers.Tokenizer:
+    if "tokenizer.ggml.model" in text.metadata:
+        return tokenizers.from_metadata(text.metadata)
+    if text.tokenizer_file is None:
+        raise Unsupported(
+            "the model has no tokenizer that this engine reads",
+            hint="a folder needs a tokenizer.json, a GGUF file its tokenizer.ggml keys",
+        )
+    return tokenizers.from_file(text.tokenizer_file, text.tokenizer_config)

@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from typing import Final
 
+import numpy as np
+
 from mlos_core.errors import LoadFailed
 from mlos_core.synapse.text.metadata import TokenizerMetadata
 from mlos_core.synapse.text.vocabulary import BYTE, CONTROL, UNKNOWN, UNUSED, USER, Vocabulary
@@ -156,5 +158,7 @@ def build(metadata: TokenizerMetadata) -> tuple[SentencePieceBpe, Vocabulary]:
         literal=metadata.of_kind(USER),
         control=metadata.of_kind(CONTROL, UNKNOWN),
     )
-    encoder = SentencePieceBpe(ids, array("d", scores), byte_ids, unknown or 0)
+    encoder = SentencePieceBpe(
+        ids, array("d", scores.astype(np.float64).tobytes()), byte_ids, unknown or 0
+    )
     return encoder, vocabulary

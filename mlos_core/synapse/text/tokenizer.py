@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from mlos_core.errors import LoadFailed, Unsupported
+from mlos_core.errors import Unsupported
 from mlos_core.synapse.text import bytelevel, hub, sentencepiece
 from mlos_core.synapse.text.metadata import TokenizerMetadata
 from mlos_core.synapse.text.specials import SpecialTokens
@@ -174,19 +174,18 @@ def _specials(
     return SpecialTokens(control | user), SpecialTokens(user)
 
 
-def from_file(path: Path) -> Tokenizer:
-    """The tokenizer of a Hugging Face folder, or of the `tokenizer.json` itself.
+def from_file(path: Path, settings: Mapping[str, Any] | None = None) -> Tokenizer:
+    """The tokenizer of a `tokenizer.json`.
+
+    Args:
+        path: the file.
+        settings: the object of the tokenizer_config.json beside it: names of BOS, EOS, ...
 
     Raises:
-        LoadFailed: the file is missing or the library does not accept it.
+        LoadFailed: the library does not accept the file.
     """
-    path = path / "tokenizer.json" if path.is_dir() else path
-    if not path.is_file():
-        raise LoadFailed(
-            f"{path} does not exist", hint="the model's folder needs its tokenizer.json"
-        )
     library = hub.load(path)
-    settings = hub.read_settings(path.parent)
+    settings = settings or {}
     vocabulary, strips_space = hub.vocabulary(library)
     before, after = hub.around(library)
     return Tokenizer(
