@@ -104,4 +104,5 @@ class StreamModel(EngineModel):
             return Event(id, final=True, outputs={"numbers": np.array(stream.numbers(), np.int64)})
         number = number_at(stream.prompt, stream.seed, stream.position)
         stream.position += 1
-        return Event(id, data=number)
+        # A real engine would note what it cannot compute again for nothing: its tokens.
+        return Event(id, data=number, note=number.to_bytes(4, "little"))
