@@ -14,7 +14,7 @@
 
 #include "fuzz_gguf.c"
 
-enum { MOST_BYTES = 1 << 14, MOST_SEEDS = 4096, TEST_CASES = 3000 };
+enum { MOST_BYTES = 1 << 14, MOST_SEEDS = 4096, TEST_CASES = 100000 };
 
 typedef struct input {
     size_t bytes;
