@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BUSL-1.1 */
+/* What all phases of a forward pass see. */
+#ifndef SYN_FORWARD_H
+#define SYN_FORWARD_H
+
+#include "model.h"
+
+typedef struct syn_forward {
+    syn_model *m;
+    const syn_batch *b;
+    float *logits, *states;
+    int spans;
+} syn_forward;
+
+/* One thread's part in one layer of one span. */
+typedef struct syn_step {
+    const syn_forward *f;
+    syn_model *m;
+    int thread, threads;
+    int64_t layer;
+    const syn_span *span;
+    int number; /* of the span */
+    int last;   /* layer: from attention on, only wanted rows count */
+} syn_step;
+
+/* This thread's memory. */
+static inline char *step_gemm(const syn_step *s) {
+    return s->m->work.threads + (size_t)s->thread * s->m->work.thread_bytes;
+}
+static inline float *step_attend(const syn_step *s) {
+    return (float *)(void *)(step_gemm(s) + s->m->work.gemm_bytes);
+}
+static inline float *step_queries(const syn_step *s) {
+    return (float *)(void *)(step_gemm(s) + s->m->work.gemm_bytes + s->m->work.attend_bytes);
+}
+static inline float *step_row(const syn_step *s) {
+    return (float *)(void *)((char *)step_queries(s) + s->m->work.query_bytes);
+}
+
+/* Cosines and sines of a row for the layer's rope; whence + rows.sine - rows.cosine. */
+static inline int64_t step_angles(const syn_step *s, int64_t row) {
+    return (s->m->layers[s->layer].rope * s->f->b->rows + row) * (s->m->config.head_dim / 2);
+}
+
+static inline char *row_unit(const syn_step *s, int64_t row, int64_t head) {
+    const syn_batch *b = s->f->b;
+    const int32_t *table = b->tables + (int64_t)b->sequences[row] * b->tables_columns;
+    return kv_unit(&s->m->kv, s->layer, table[b->positions[row] / BLOCK], head);
+}
+
+/* forward_attention.c: keys and values of the span go to the cache, then its tiles attend. */
+void syn_step_store(const syn_step *s);
+void syn_step_attend(const syn_step *s);
+
+#endif
