@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import uuid
@@ -24,13 +25,14 @@ import llm_daemon
 import llm_limits
 import llm_rows
 import report
+from llm_daemon import CLIENT, DAEMON
 from llm_peers import CONTESTANTS
 from llm_peers.peer import Job
 from llm_peers.running import Setup, find_python, started, time_start
 from rich.console import Console
 
 THROUGHPUT = ("prefill-128", "prefill-512", "decode-1", "decode-4", "decode-16", "decode-32")
-START, DAEMON, MEMORY, CLIENT = "start", "start-daemon", "memory", "client"
+START, MEMORY = "start", "memory"
 CASES = (*THROUGHPUT, START, DAEMON, MEMORY, CLIENT)
 MODULES = {"synapse": "mlos_core", "llama.cpp": "llama_cpp"}
 PYTHON = "MLOS_BENCH_LLAMA_PYTHON"
@@ -148,18 +150,38 @@ def memory(args: argparse.Namespace, made: Setup, say: Progress) -> list[report.
     return rows
 
 
-def measure(args: argparse.Namespace, made: Setup, say: Progress) -> tuple[list[report.Row], dict]:
-    """Every row, and what the contestants are."""
-    samples, about = throughput(args, made, say)
-    order = sorted(samples, key=lambda key: args.cases.index(key[1]))
-    rows = [llm_rows.throughput(name, case, samples[name, case]) for name, case in order]
+class Outcome:
+    """Rows, what the contestants are, and what failed; a part that fails takes no other along."""
+
+    def __init__(self) -> None:
+        self.rows: list[report.Row] = []
+        self.about: dict[str, dict[str, str]] = {}
+        self.failures: list[str] = []
+
+    def add(self, part: Callable[[], list[report.Row]]) -> None:
+        try:
+            self.rows += part()
+        except (harness.ContestantFailed, subprocess.TimeoutExpired) as err:
+            self.failures.append(str(err))
+
+
+def measure(args: argparse.Namespace, made: Setup, say: Progress) -> Outcome:
+    """All the cases that are wanted."""
+    outcome = Outcome()
+
+    def decode_and_prefill() -> list[report.Row]:
+        samples, outcome.about = throughput(args, made, say)
+        order = sorted(samples, key=lambda key: args.cases.index(key[1]))
+        return [llm_rows.throughput(name, case, samples[name, case]) for name, case in order]
+
+    outcome.add(decode_and_prefill)
     if START in args.cases:
-        rows += starts(args, made, say)
+        outcome.add(lambda: starts(args, made, say))
     if "synapse" in args.contestants and {DAEMON, CLIENT} & set(args.cases):
-        rows += llm_daemon.rows(args, made, say)
+        outcome.add(lambda: llm_daemon.rows(args, made, PROMPT, say))
     if MEMORY in args.cases:
-        rows += memory(args, made, say)
-    return rows, about
+        outcome.add(lambda: memory(args, made, say))
+    return outcome
 
 
 def main() -> int:
@@ -171,20 +193,21 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="llm-") as name:
         made = setup(args, Path(name), tag)
         limits = llm_limits.probe(args.threads, Path(name))
-        try:
-            with console.status("starting") as status:
-                rows, about = measure(args, made, status.update)
-        except harness.ContestantFailed as err:
-            console.print(f"[red]failed:[/] {err}", highlight=False)
-            return 1
+        with console.status("starting") as status:
+            outcome = measure(args, made, status.update)
+    rows = outcome.rows
     llm_rows.compare(rows, against={DAEMON: START})
     llm_rows.bound(rows, limits, llm_limits.work_of(args.model))
     if args.json:
-        more = {"model": Path(args.model).name, "threads": args.threads, "contestants": about}
+        more = {
+            "model": Path(args.model).name,
+            "threads": args.threads,
+            "contestants": outcome.about,
+        }
         more |= {"limits": asdict(limits) if limits else None}
         report.write(args.json, machine | more, rows)
     llm_rows.show(console, rows, limits)
-    left = leftovers.complaints(before, tag)
+    left = [*outcome.failures, *leftovers.complaints(before, tag)]
     for line in left:
         console.print(f"[red]{line}[/]", highlight=False)
     return 1 if left else 0

@@ -81,6 +81,14 @@ def show(console: Console, rows: Sequence[report.Row], machine: llm_limits.Machi
             *(digits(row["limit"]) if "limit" in row else "", row.get("limited_by", ""), reached),
         )
     console.print(table)
+    for row in rows:
+        if "added_median" in row:
+            low, high = row["added_middle_half"]
+            console.print(
+                f"the client adds {row['added_median']:.1f} µs per token "
+                f"(middle half of the turns: {low:.1f} to {high:.1f})",
+                highlight=False,
+            )
 
 
 def digits(value: float) -> str:

@@ -19,7 +19,7 @@ OURS, FLOOR, OTHERS = "#2a78d6", "#0b0b0b", "#a3a29b"
 
 
 def colour(contestant: str) -> str:
-    if contestant.startswith("mlos"):
+    if contestant.startswith(("mlos", "synapse")):
         return OURS
     return FLOOR if contestant.startswith("bare-ring") else OTHERS
 

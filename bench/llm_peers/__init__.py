@@ -2,8 +2,15 @@
 """The contestants of `bench/llm.py` by name, each a class in a module of this package.
 
 Only the process that runs a contestant imports its module, with that contestant's Python: so
-these modules need NumPy and the contestant's own library, and nothing of MLOS Core but in
-`synapse`.
+`peer`, `process`, `memory` and `llamacpp` need NumPy and llama-cpp-python, and nothing of
+MLOS Core.
 """
 
-CONTESTANTS = {"synapse": ("synapse", "Synapse"), "llama.cpp": ("llamacpp", "LlamaCpp")}
+CONTESTANTS = ("synapse", "llama.cpp")
+MODULES = {
+    "synapse": ("synapse", "Synapse"),
+    "llama.cpp": ("llamacpp", "LlamaCpp"),
+    # Of the case `client` alone:
+    "synapse-engine": ("engine", "InProcess"),
+    "synapse-client": ("engine", "ThroughMemory"),
+}

@@ -68,6 +68,10 @@ class Peer:
         """Nanoseconds of one step: one token for each stream, all at `position`, with logits."""
         raise NotImplementedError
 
+    def stream(self, count: int) -> list[int]:
+        """Nanoseconds between the tokens of one answer, `count` of them."""
+        raise NotImplementedError
+
     def first_token(self, text: str) -> int:
         """The likeliest token after `text`, tokenised by the contestant itself."""
         raise NotImplementedError
@@ -83,6 +87,8 @@ class Peer:
 def measure(peer: Peer, case: str, count: int) -> list[int]:
     """`count` samples of a case, in ns. One more before them warms up and does not count."""
     kind, number = parse(case)
+    if kind == "stream":
+        return peer.stream(count + 1)[1:]
     return (prefills if kind == "prefill" else steps)(peer, number, count + 1)[1:]
 
 

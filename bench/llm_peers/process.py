@@ -22,7 +22,7 @@ import sys
 import time
 from typing import Any, TextIO
 
-from llm_peers import CONTESTANTS
+from llm_peers import MODULES
 from llm_peers.memory import resident
 from llm_peers.peer import Job, Peer, measure
 
@@ -30,7 +30,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def make(contestant: str, job: Job) -> Peer:
-    module, name = CONTESTANTS[contestant]
+    module, name = MODULES[contestant]
     peer: Peer = getattr(importlib.import_module(f"llm_peers.{module}"), name)(job)
     return peer
 

@@ -127,9 +127,9 @@ def time_start(setup: Setup, contestant: str, prompt: str) -> tuple[float, int]:
 def find_python(given: str, module: str) -> str:
     """The Python that can import `module`: the given one, else this one; empty if neither."""
     python = given or sys.executable
-    code = f"import importlib.util as u, sys; sys.exit(u.find_spec({module!r}) is None)"
+    words = [python, "-P", "-c", f"import {module}"]
     try:
-        done = subprocess.run([python, "-P", "-c", code], check=False, timeout=PATIENCE_S)
+        done = subprocess.run(words, check=False, timeout=PATIENCE_S, capture_output=True)
     except OSError:
         return ""
     return "" if done.returncode else python
