@@ -70,7 +70,7 @@ def test_a_worker_that_dies_there_is_succeeded(crashing, crash_build, tmp_path, 
     """Every second worker dies at that point; the others leave something to take over."""
     others = {"ADOPT": "POPPED", "RECLAIM": "BEFORE_ANSWER"}
     points = (others.get(point.partition("_")[2], "AFTER_TAKE"), point)
-    name = "s" if point.startswith("EMIT") else "m"
+    name = "s" if point in ("NOTED", "EMITTING", "EMITTED") else "m"
     daemon = crashing().start(**SETTINGS, MLOS_CRASH_AT=crash.plan(points, most=9))
     register(daemon, tmp_path, name)
     with Load(daemon, crash_build, WAYS[name][1:3], model=name) as load:
