@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
+from pathlib import Path
 from typing import Any, Final
 
 from mlos_core.errors import InvalidInput, LoadFailed, MlosError, OutOfMemory, Unsupported
@@ -30,6 +32,11 @@ _KINDS: Final[dict[int, type[MlosError]]] = {
     lib.SYN_E_UNSUPPORTED: Unsupported,
     lib.SYN_E_MEMORY: OutOfMemory,
 }
+
+
+def build_id() -> bytes:
+    """A hash of the compiled engine: what one build packed is for that build."""
+    return hashlib.sha256(Path(_module.__file__ or "").read_bytes()).digest()
 
 
 def check(status: int) -> int:
