@@ -45,7 +45,7 @@ static void block16(const float *x, syn_act16 *out) {
         out->s = out->x = NAN;
         return;
     }
-    for (int k = 0; k < SYN_BLOCK; k++) top = fabsf(x[k]) > top ? fabsf(x[k]) : top;
+    for (int k = 0; k < SYN_BLOCK; k++) top = fmaxf(top, fabsf(x[k]));
     float s = top / 2047;
     if (s < SYN_ACT_TINY) return;
     float r = 1 / s;
@@ -64,14 +64,25 @@ size_t syn_act_bytes(int form, int64_t columns) {
     size_t bytes = form == SYN_ACT_8    ? blocks * sizeof(syn_act8)
                    : form == SYN_ACT_16 ? blocks * sizeof(syn_act16)
                                         : (size_t)columns * sizeof(float);
-    return (bytes + 63) / 64 * 64;
+    size_t lines = (bytes + 63) / 64;
+    /* An odd stride spreads the same block of many rows over all sets of the first cache. */
+    return 64 * (form == SYN_ACT_F32 ? lines : lines | 1);
+}
+
+static void reference8(const float *x, int64_t blocks, syn_act8 *out) {
+    for (int64_t b = 0; b < blocks; b++) block8(x + b * SYN_BLOCK, out + b);
+}
+
+static void reference16(const float *x, int64_t blocks, syn_act16 *out) {
+    for (int64_t b = 0; b < blocks; b++) block16(x + b * SYN_BLOCK, out + b);
 }
 
 void syn_act_quantise(int isa, int form, const float *x, int64_t columns, void *row) {
-    (void)isa;
-    if (form == SYN_ACT_F32) memcpy(row, x, (size_t)columns * sizeof(float));
-    for (int64_t b = 0; b < columns / SYN_BLOCK; b++) {
-        if (form == SYN_ACT_8) block8(x + b * SYN_BLOCK, (syn_act8 *)row + b);
-        if (form == SYN_ACT_16) block16(x + b * SYN_BLOCK, (syn_act16 *)row + b);
-    }
+    int64_t blocks = columns / SYN_BLOCK;
+    if (form == SYN_ACT_8)
+        (isa >= SYN_AVX512 ? syn_quantise8_avx512 : reference8)(x, blocks, row);
+    else if (form == SYN_ACT_16)
+        (isa >= SYN_AVX512 ? syn_quantise16_avx512 : reference16)(x, blocks, row);
+    else
+        memcpy(row, x, (size_t)columns * sizeof(float));
 }
