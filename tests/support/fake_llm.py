@@ -197,10 +197,10 @@ class FakeText:
     def tool_grammar(self, tools, names):
         return OneOf([f"<{name}>" for name in names or ("any",)])
 
-    def grammar(self, form):
-        if "choice" not in form:
+    def grammar(self, spec):
+        if spec.kind != "choice":
             raise InvalidInput("this grammar knows choices only")
-        return OneOf(form["choice"])
+        return OneOf(json.loads(spec.text))
 
 
 def tokens_input(tokens):

@@ -86,6 +86,7 @@ class Engine(EngineModel):
         limits: how much at once.
         max_waiting: sequences that may wait beside those that run; more are `Overloaded`.
         pooling: how a text becomes a vector, unless the request says.
+        context: the most tokens of a sequence; None: as many as the executor takes.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Engine(EngineModel):
         limits: Limits | None = None,
         max_waiting: int = 1024,
         pooling: Pooling = "last",
+        context: int | None = None,
     ) -> None:
         limits = limits or Limits()
         self.signature = SIGNATURE
@@ -102,12 +104,13 @@ class Engine(EngineModel):
         self._text = text
         self._pooling: Pooling = pooling
         self._room = executor.kv_blocks * executor.block_size
-        self._context = executor.context_length
+        self._context = min(context or executor.context_length, executor.context_length)
         blocks = BlockManager(executor.kv_blocks, executor.block_size)
         widest = min(blocks.count, blocks.blocks_for(self._context))
         self.scheduler = Scheduler(blocks, limits)
         self._buffers = Buffers(limits, widest, executor.block_size)
         self._sampler = Sampler(limits.max_num_seqs, executor.vocab_size)
+        self._mask_words = -(-text.vocab_size // 32)
         self._most = limits.max_num_seqs + max_waiting
         self._requests: dict[int, Request | Embedding] = {}
         self._live = 0
@@ -225,8 +228,9 @@ class Engine(EngineModel):
         return Choice(index, sequence, params, self._text, matcher, parser, echo)
 
     def _matcher(self, params: SamplingParams) -> Matcher | None:
-        if params.structured is not None:
-            return self._text.grammar(params.structured.given())
+        form = params.form
+        if form is not None:
+            return self._text.grammar(form)
         if not params.tools or isinstance(params.tool_choice, str):
             if not params.tools or params.tool_choice != "required":
                 return None
@@ -348,7 +352,7 @@ class Engine(EngineModel):
             matcher = sequence.owner[1].matcher
             if matcher is not None:
                 try:
-                    matcher.mask_into(self._sampler.mask(sequence.slot))
+                    matcher.mask_into(self._sampler.mask(sequence.slot)[: self._mask_words])
                 except Exception as error:
                     failed[sequence.slot] = error
         return failed

@@ -14,6 +14,7 @@ import msgspec
 from mlos_core.errors import InvalidInput
 from mlos_core.synapse.native import lib
 from mlos_core.synapse.text import StopChecker
+from mlos_core.synapse.text.structured import StructuredSpec
 
 MAX_CHOICES: Final = 128
 MAX_STOPS: Final = 64
@@ -29,21 +30,6 @@ class NamedTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`tool_choice` that names one."""
 
     name: str
-
-
-class Structured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the answer must look like; one of them."""
-
-    json: dict[str, Any] | str | bool | None = None
-    json_object: bool | None = None
-    regex: str | None = None
-    choice: list[str] | None = None
-    grammar: str | None = None
-
-    def given(self) -> dict[str, Any]:
-        """The fields that are set."""
-        every = msgspec.structs.asdict(self)
-        return {name: value for name, value in every.items() if value not in (None, False)}
 
 
 class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,7 +57,7 @@ class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     n: int = 1
     logprobs: int | None = None
     echo: bool = False
-    structured: Structured | None = None
+    structured: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool = "auto"
     skip_special_tokens: bool = True
@@ -91,6 +77,11 @@ class SamplingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         if not self.stop:
             return ()
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def form(self) -> StructuredSpec | None:
+        """What the answer must look like."""
+        return None if self.structured is None else StructuredSpec.from_request(self.structured)
 
     @property
     def greedy(self) -> bool:
@@ -157,6 +148,7 @@ def _check_ranges(params: SamplingParams) -> None:
 
 def _check_lists(params: SamplingParams, vocab_size: int) -> None:
     StopChecker(params.stops)
+    _ = params.form
     ids = params.stop_token_ids or []
     if len(ids) > MAX_STOPS or any(not 0 <= token < vocab_size for token in ids):
         raise InvalidInput(f"stop_token_ids takes up to {MAX_STOPS} ids below {vocab_size}")
@@ -182,11 +174,6 @@ def _check_together(params: SamplingParams) -> None:
     if params.max_tokens is not None and params.min_tokens > params.max_tokens:
         raise InvalidInput(
             f"min_tokens is {params.min_tokens}, more than max_tokens, {params.max_tokens}"
-        )
-    if params.structured is not None and len(params.structured.given()) != 1:
-        raise InvalidInput(
-            f"structured has {len(params.structured.given())} kinds",
-            hint="give one of json, json_object, regex, choice, grammar",
         )
     if params.tool_choice not in ("auto", "none") and not params.tools:
         raise InvalidInput("tool_choice asks for a tool, but there are no tools")

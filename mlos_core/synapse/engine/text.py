@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mlos_core.synapse.text.structured import StructuredSpec
+
 
 class Detokenizer(Protocol):
     """Tokens in, text out, never a part of a character."""
@@ -110,6 +112,6 @@ class Text(Protocol):
         """An answer that calls one of the named tools."""
         ...
 
-    def grammar(self, form: Mapping[str, Any]) -> Matcher:
-        """An answer of that form; the key says which kind it is."""
+    def grammar(self, spec: StructuredSpec) -> Matcher:
+        """An answer of that form."""
         ...
