@@ -86,6 +86,8 @@ def draw(machine: Mapping[str, Any], rows: Sequence[report.Row], path: Path) -> 
         for line, case in enumerate(cases):
             members = [r for r in rows if (r["metric"], r["case"]) == (metric, case)]
             members.sort(key=lambda row: row["median"], reverse=metric == "tok_s")
+            if metric == "tok_s":  # a dot alone: there is one sample per round
+                members = [{**row, "p99": row["median"]} for row in members]
             plot.panel(panels[line, column], f"{case}: {title}", members)
             panels[line, column].xaxis.set_minor_formatter("")
         panels[-1, column].set_xlabel("tok/s" if metric == "tok_s" else "ms", fontsize=8)

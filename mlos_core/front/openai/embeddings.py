@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -14,10 +14,9 @@ from starlette.responses import Response
 from mlos_core.front.core import Core, reply
 from mlos_core.front.openai import body as bodies
 from mlos_core.front.openai import caller, serving
-from mlos_core.front.openai.asking import ask_each
 from mlos_core.front.openai.fields import Positive, refuse
 from mlos_core.front.openai.problems import invalid
-from mlos_core.front.ports import Result
+from mlos_core.front.openai.vectors import vectors
 from mlos_core.types import Array
 
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
@@ -66,11 +65,6 @@ class Embeddings(msgspec.Struct, kw_only=True):
     usage: EmbeddingUsage
 
 
-class _Vector(NamedTuple):
-    values: Array
-    tokens: int
-
-
 async def embed(core: Core, request: Request) -> Response:
     """The vectors of texts."""
     body = await bodies.read(core, request, EmbeddingBody)
@@ -78,27 +72,18 @@ async def embed(core: Core, request: Request) -> Response:
     inputs = bodies.prompts("input", body.input)
     model = await serving.choose(core, body.model, "embed")
     seconds = caller.seconds(core, request)
-    vectors = await ask_each(core, model, inputs, _parameters(body), seconds, _read)
-    tokens = sum(vector.tokens for vector in vectors)
+    found = await vectors(core, model, inputs, _parameters(body), seconds)
+    tokens = sum(vector.tokens for vector in found)
     data = [
         Embedding(index=index, embedding=_form(_cut(vector.values, body), body))
-        for index, vector in enumerate(vectors)
+        for index, vector in enumerate(found)
     ]
     return reply(Embeddings(data=data, model=model, usage=EmbeddingUsage(tokens, tokens)))
 
 
 def _parameters(body: EmbeddingBody) -> dict[str, Any]:
-    parameters: dict[str, Any] = {"task": "embed"}
-    for name in ("add_special_tokens", "normalize"):
-        if (value := getattr(body, name)) is not None:
-            parameters[name] = value
-    return parameters
-
-
-def _read(result: Result) -> _Vector:
-    values = np.array(result["embedding"], dtype="<f4").reshape(-1)  # a copy
-    usage = result.parameters.get("usage") or {}
-    return _Vector(values, int(usage.get("prompt_tokens", 0)))
+    given = {"add_special_tokens": body.add_special_tokens, "normalize": body.normalize}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _cut(values: Array, body: EmbeddingBody) -> Array:

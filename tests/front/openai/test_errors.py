@@ -65,7 +65,7 @@ PROMPT = {"model": "team/tiny", "prompt": "hi"}
         (TEXT, {**PROMPT, "echo": True, "logprobs": 1}, "logprobs", "echoed"),
         (TEXT, {**PROMPT, "model": "encoder"}, "model", "does not serve completions"),
         (CHAT, {**TALK, "model": "plain"}, "model", "does not serve chat"),
-        ("/v1/embeddings", {"input": "a"}, "model", "team/tiny, encoder"),
+        ("/v1/embeddings", {"input": "a"}, "model", "team/tiny, encoder, bert"),
         ("/v1/embeddings", {"model": "encoder", "input": []}, "input", "empty"),
         ("/tokenize", {"model": "encoder"}, "prompt", "either"),
         ("/detokenize", {"model": "encoder", "tokens": [True]}, "tokens", "no token id"),

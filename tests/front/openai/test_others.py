@@ -15,7 +15,7 @@ from tests.front.openai.conftest import floats
 def test_models_that_serve_text_are_listed(client):
     found = client.get("/v1/models").json()
     assert found["object"] == "list"
-    assert [model["id"] for model in found["data"]] == ["team/tiny", "encoder"]
+    assert [model["id"] for model in found["data"]] == ["team/tiny", "encoder", "bert"]
     one = client.get("/v1/models/team/tiny").json()
     assert one == found["data"][0]
     assert (one["object"], one["created"], one["owned_by"]) == ("model", 1234, "mlos")
@@ -60,6 +60,22 @@ def test_a_shorter_embedding_has_length_one_again(post):
     assert np.allclose(body["data"][0]["embedding"], [0.6, 0.8])
     body = post("/v1/embeddings", model="encoder", input="a", dimensions=4).json()
     assert body["data"][0]["embedding"] == [3.0, 4.0, 97.0, 0.0]
+
+
+def test_an_encoder_gets_texts_in_batches(post, service):
+    texts = ["x" * (1 + number % 5) for number in range(70)]
+    body = post("/v1/embeddings", model="bert", input=texts, normalize=True).json()
+    assert [one["embedding"][2] for one in body["data"]] == [len(text) for text in texts]
+    assert body["usage"]["prompt_tokens"] == sum(map(len, texts))
+    assert [len(inputs["text"]) for _, inputs, _, _ in service.asked] == [32, 32, 6]
+    assert service.asked[0][2] == {}
+
+
+def test_an_encoder_that_takes_text_says_so(refused):
+    answer, error = refused("/v1/embeddings", model="bert", input=[1, 2])
+    assert (answer.status_code, error["param"]) == (400, "input")
+    answer, error = refused("/v1/embeddings", model="bert", input="a", normalize=False)
+    assert (answer.status_code, error["param"]) == (400, "normalize")
 
 
 def test_a_longer_embedding_than_the_models_is_refused(refused):
