@@ -21,5 +21,6 @@ typedef struct {
 
 void syn_gemm_reference(const syn_gemm_call *call);
 void syn_gemm_avx512(const syn_gemm_call *call);
+void syn_gemm_float_avx512(const syn_gemm_call *call);
 
 #endif

@@ -211,6 +211,6 @@ void syn_gemm_avx512(const syn_gemm_call *c) {
     case SYN_Q4_K: (eight ? q4_k_8 : q4_k_16)(c); return;
     case SYN_Q5_K: (eight ? q5_k_8 : q5_k_16)(c); return;
     case SYN_Q6_K: (eight ? q6_k_8 : q6_k_16)(c); return;
-    default: syn_gemm_reference(c);
+    default: syn_gemm_float_avx512(c);
     }
 }
