@@ -27,23 +27,31 @@ typedef struct event {
     _Atomic uint32_t sleepers;
 } event;
 
+/* Who is in the run: its number << 32 | OPEN | how many. */
+#define OPEN ((uint64_t)1 << 31)
+
 struct syn_pool {
-    event start; /* bumped for each run */
-    event phase; /* bumped by the last to arrive at a barrier */
-    _Alignas(LINE) _Atomic uint32_t arrived;
-    _Atomic uint32_t busy;
-    _Alignas(LINE) syn_work work; /* NULL: the threads end */
+    event start; /* its word is the number of the run */
+    event left;  /* bumped when the last one leaves a closed run */
+    event phase; /* bumped when a phase or a barrier is over */
+    _Alignas(LINE) _Atomic uint64_t inside;
+    _Alignas(LINE) _Atomic uint64_t next; /* phase << 32 | the next piece */
+    _Alignas(LINE) _Atomic int64_t done;  /* pieces of this phase; or threads at the barrier */
+    _Alignas(LINE) syn_work work;         /* NULL: the threads end */
     void *arg;
+    int everyone;
+    uint32_t first; /* phase of this run */
     int threads;
     int polls; /* 0: more threads than processors, polling would only delay the others */
+    _Atomic uint32_t busy;
     pid_t owner;
     pthread_t *handles;
 };
 
-typedef struct seat {
+typedef struct chair {
     syn_pool *pool;
     int thread;
-} seat;
+} chair;
 
 static void relax(void) {
 #if defined(__x86_64__)
@@ -90,40 +98,118 @@ static void event_bump(event *e) {
 void syn_pool_barrier(syn_pool *pool) {
     if (pool->threads == 1) return;
     uint32_t phase = atomic_load_explicit(&pool->phase.word, memory_order_relaxed);
-    uint32_t last = (uint32_t)pool->threads - 1;
-    if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) == last) {
-        atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&pool->done, 1, memory_order_acq_rel) == pool->threads - 1) {
+        atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
         event_bump(&pool->phase);
     } else {
         event_wait(&pool->phase, phase, pool->polls);
     }
 }
 
+/* SYNC POINT: what a piece wrote is released by whoever reports it done, acquired by whoever
+ * reports the last one, and released to all by the bump. */
+static void report(syn_pool *pool, uint32_t phase, int64_t count) {
+    if (atomic_fetch_add_explicit(&pool->done, 1, memory_order_acq_rel) != count - 1) return;
+    atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->next, (uint64_t)(phase + 1) << 32, memory_order_release);
+    event_bump(&pool->phase);
+}
+
+/* A thread that lags behind finds a later phase in `next` and takes nothing. */
+static int64_t take(syn_pool *pool, uint32_t phase, int64_t count) {
+    uint64_t next = atomic_load_explicit(&pool->next, memory_order_acquire);
+    while (next >> 32 == phase && (int64_t)(next & UINT32_MAX) < count) {
+        if (atomic_compare_exchange_weak_explicit(&pool->next, &next, next + 1,
+                                                  memory_order_acquire, memory_order_acquire))
+            return (int64_t)(next & UINT32_MAX);
+    }
+    return -1;
+}
+
+int64_t syn_pool_piece(syn_pool *pool, syn_seat *seat, int64_t count) {
+    uint32_t phase = pool->first + seat->phases;
+    if (count <= 0) return -1;
+    if (pool->threads == 1) {
+        if (seat->held < count) return seat->held++;
+        seat->held = 0;
+        return -1;
+    }
+    if (seat->held) report(pool, phase, count);
+    int64_t piece = take(pool, phase, count);
+    seat->held = piece >= 0;
+    if (seat->held) return piece;
+    event_wait(&pool->phase, phase, pool->polls);
+    seat->phases++;
+    return -1;
+}
+
+/* Go into run `number` unless it is closed. */
+static int enter(syn_pool *pool, uint32_t number) {
+    uint64_t inside = atomic_load_explicit(&pool->inside, memory_order_acquire);
+    while (inside >> 32 == number && inside & OPEN) {
+        if (atomic_compare_exchange_weak_explicit(&pool->inside, &inside, inside + 1,
+                                                  memory_order_acquire, memory_order_acquire))
+            return 1;
+    }
+    return 0;
+}
+
+static void leave(syn_pool *pool) {
+    uint64_t inside = atomic_fetch_sub_explicit(&pool->inside, 1, memory_order_acq_rel) - 1;
+    if (!(inside & (OPEN | (OPEN - 1)))) event_bump(&pool->left);
+}
+
+/* For the caller: nobody comes any more, and all have left. */
+static void close_run(syn_pool *pool) {
+    uint32_t left = atomic_load(&pool->left.word);
+    uint64_t inside = atomic_fetch_sub(&pool->inside, OPEN + 1) - OPEN - 1;
+    if (inside & (OPEN - 1)) event_wait(&pool->left, left, pool->polls);
+}
+
 static void *serve(void *context) {
-    seat s = *(seat *)context;
-    syn_pool *pool = s.pool;
+    chair c = *(chair *)context;
+    syn_pool *pool = c.pool;
     free(context);
-    for (uint32_t seen = 0;; seen++) {
+    for (uint32_t seen = 0;;) {
         event_wait(&pool->start, seen, pool->polls);
-        if (!pool->work) return NULL;
-        pool->work(pool->arg, s.thread, pool->threads);
-        syn_pool_barrier(pool);
+        seen = atomic_load_explicit(&pool->start.word, memory_order_acquire);
+        if (!enter(pool, seen)) continue;
+        syn_work work = pool->work;
+        if (work) work(pool->arg, c.thread, pool->threads);
+        if (work && pool->everyone) syn_pool_barrier(pool);
+        leave(pool);
+        if (!work) return NULL;
     }
 }
 
-int syn_pool_run(syn_pool *pool, syn_work work, void *arg) {
+/* SYNC POINT: what the run needs is visible to whoever enters. */
+static void open_run(syn_pool *pool, syn_work work, void *arg, int everyone) {
+    uint64_t number = atomic_load(&pool->start.word) + 1;
+    pool->work = work;
+    pool->arg = arg;
+    pool->everyone = everyone;
+    pool->first = atomic_load(&pool->phase.word);
+    atomic_store(&pool->next, (uint64_t)pool->first << 32);
+    atomic_store(&pool->inside, (number & UINT32_MAX) << 32 | OPEN | 1);
+    event_bump(&pool->start);
+}
+
+static int run(syn_pool *pool, syn_work work, void *arg, int everyone) {
     if (pool->owner != getpid())
         return FAIL(SYN_E_ARGUMENT, "the threads stayed behind in the process that forked");
     if (atomic_exchange(&pool->busy, 1))
         return FAIL(SYN_E_ARGUMENT, "the threads are at work for another caller");
-    pool->work = work;
-    pool->arg = arg;
-    if (pool->threads > 1) event_bump(&pool->start);
+    if (pool->threads > 1) open_run(pool, work, arg, everyone);
     work(arg, 0, pool->threads);
-    syn_pool_barrier(pool);
+    if (everyone) syn_pool_barrier(pool);
+    if (pool->threads > 1) close_run(pool);
     atomic_store(&pool->busy, 0);
     return 0;
 }
+
+int syn_pool_run(syn_pool *pool, syn_work work, void *arg) { return run(pool, work, arg, 1); }
+
+int syn_pool_flow(syn_pool *pool, syn_work work, void *arg) { return run(pool, work, arg, 0); }
 
 static int processors(void) {
     cpu_set_t set;
@@ -131,18 +217,17 @@ static int processors(void) {
 }
 
 static int start_thread(syn_pool *pool, int thread) {
-    seat *s = malloc(sizeof *s);
-    if (!s) return ENOMEM;
-    *s = (seat){pool, thread};
-    int failed = pthread_create(&pool->handles[thread], NULL, serve, s);
-    if (failed) free(s);
+    chair *c = malloc(sizeof *c);
+    if (!c) return ENOMEM;
+    *c = (chair){pool, thread};
+    int failed = pthread_create(&pool->handles[thread], NULL, serve, c);
+    if (failed) free(c);
     return failed;
 }
 
 /* End the threads 1..count-1. */
 static void stop(syn_pool *pool, int count) {
-    pool->work = NULL;
-    event_bump(&pool->start);
+    open_run(pool, NULL, NULL, 0);
     for (int i = 1; i < count; i++) pthread_join(pool->handles[i], NULL);
 }
 
@@ -192,7 +277,7 @@ void syn_pool_free(syn_pool *pool) {
 
 int syn_pool_threads(const syn_pool *pool) { return pool->threads; }
 
-void syn_share(int64_t count, int thread, int threads, int64_t *begin, int64_t *end) {
-    *begin = count * thread / threads;
-    *end = count * (thread + 1) / threads;
+void syn_share(int64_t count, int64_t part, int64_t parts, int64_t *begin, int64_t *end) {
+    *begin = count * part / parts;
+    *end = count * (part + 1) / parts;
 }

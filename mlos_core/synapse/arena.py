@@ -171,7 +171,7 @@ def _publish(descriptor: int, path: Path) -> None:
     try:
         os.fsync(descriptor)
         with contextlib.suppress(FileExistsError):
-            os.link(f"/proc/self/fd/{descriptor}", path, follow_symlinks=True)
+            _link(descriptor, path)
         for old in path.parent.glob(path.name.split("-")[0] + "-*.syn"):
             if old != path:
                 old.unlink(missing_ok=True)
@@ -179,6 +179,15 @@ def _publish(descriptor: int, path: Path) -> None:
         _LOG.warning("packed weights are not kept as %s: %s", path, err)
     finally:
         os.close(descriptor)
+
+
+def _link(descriptor: int, path: Path) -> None:
+    """Name an open file. Only with a folder given does Python follow the link in /proc."""
+    folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.link(str(descriptor), path, src_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _pack(arena: Arena, places: list[Place], pool: Any) -> None:

@@ -52,6 +52,47 @@ static void a_barrier_holds_everybody_back(void) {
         CHECK_EQUAL(relay_result(threads, 10), relay_expected(threads));
 }
 
+/* Each phase of a flow reads what the pieces of the phase before wrote. */
+typedef struct stream {
+    syn_pool *pool;
+    int64_t cells[2][PHASES];
+} stream;
+
+static void flow_on(void *arg, int thread, int threads) {
+    stream *s = arg;
+    syn_seat seat = {0};
+    (void)thread, (void)threads;
+    for (int phase = 0; phase < PHASES; phase++) {
+        int count = phase % 7; /* none in some */
+        for (int64_t i; (i = syn_pool_piece(s->pool, &seat, count)) >= 0;) {
+            int64_t sum = 0;
+            for (int j = 0; j < PHASES; j++) sum += s->cells[phase % 2][j];
+            s->cells[(phase + 1) % 2][i] = sum % 1009 + i;
+        }
+    }
+}
+
+static int64_t flow_result(int threads, int runs) {
+    stream s = {.pool = syn_pool_new(threads)};
+    CHECK(s.pool);
+    for (int run = 0; run < runs; run++) {
+        memset(s.cells, 0, sizeof s.cells);
+        s.cells[0][0] = 1;
+        CHECK_EQUAL(syn_pool_flow(s.pool, flow_on, &s), 0);
+        if (run % 4 == 3) usleep(200);
+    }
+    syn_pool_free(s.pool);
+    int64_t sum = 0;
+    for (int j = 0; j < PHASES; j++) sum += s.cells[PHASES % 2][j] * (j + 1);
+    return sum;
+}
+
+static void a_phase_sees_all_pieces_of_the_one_before(void) {
+    int64_t wanted = flow_result(1, 1);
+    for (int threads = 2; threads <= THREADS; threads++)
+        CHECK_EQUAL(flow_result(threads, 40), wanted);
+}
+
 static void count_in(void *arg, int thread, int threads) {
     (void)threads;
     ((int *)arg)[thread]++;
@@ -116,6 +157,7 @@ static void shares_cover_everything_once(void) {
 
 int main(void) {
     RUN(a_barrier_holds_everybody_back);
+    RUN(a_phase_sees_all_pieces_of_the_one_before);
     RUN(sleepers_are_woken_for_the_next_run);
     RUN(a_second_run_at_the_same_time_is_refused);
     RUN(a_forked_child_is_told_that_the_threads_are_gone);
