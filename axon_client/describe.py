@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +19,8 @@ from axon_client.manifest import IO, ExecutionFile, Format, Framework, Manifest,
 from axon_client.models import MAIN
 from axon_client.progress import Progress, silent
 from mlos_core.errors import InvalidInput
+
+_MOST_CONFIG: Final = 1 << 20
 
 
 def complete(manifest: Manifest, folder: Path, progress: Progress = silent) -> Manifest:
@@ -39,7 +42,7 @@ def complete(manifest: Manifest, folder: Path, progress: Progress = silent) -> M
         )
     chief = _chief(models)
     spec = Spec(
-        framework=said.framework if said.framework.name else _framework(chief.format),
+        framework=said.framework if said.framework.name else _framework(chief, folder),
         format=Format(
             type=said.format.type or chief.format,
             execution_format=said.format.execution_format or chief.format,
@@ -112,8 +115,24 @@ def _chief(models: Sequence[ExecutionFile]) -> ExecutionFile:
     return min(models, key=lambda m: (m.type != MAIN, order.get(m.format, len(order))))
 
 
-def _framework(format: str) -> Framework:
-    return Framework(FRAMEWORKS.get(format, format))
+def _framework(chief: ExecutionFile, folder: Path) -> Framework:
+    """By format; safetensors beside a `config.json` with a model type are transformers'."""
+    if chief.format == "safetensors":
+        beside = (folder / chief.path).with_name("config.json")
+        config = _object(beside) if beside.is_file() else {}
+        if isinstance(config.get("model_type"), str):
+            version = config.get("transformers_version")
+            return Framework("transformers", version if isinstance(version, str) else "")
+    return Framework(FRAMEWORKS.get(chief.format, chief.format))
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if the file holds anything else."""
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(_MOST_CONFIG), type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
 
 
 def _io(chief: ExecutionFile, folder: Path) -> IO:

@@ -6,13 +6,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 from axon_client.models import InstalledModel
 from mlos_core.errors import Unavailable
 
-PLUGINS = {"onnx": "onnx"}
+PLUGINS = {"onnx": "onnx", "gguf": "synapse"}
 """Plugin by format. For any other the daemon chooses among its plugins by suffix."""
+CONFIG = "config.json"
 
 
 class Daemon(Protocol):
@@ -71,7 +73,7 @@ def register(
         answer: dict[str, Any] = daemon.call(
             "register",
             name=name or model.spec.name,
-            path=str(model.path / chosen.path),
+            path=str(_whole(model.path / chosen.path, chosen.format)),
             plugin=plugin or PLUGINS.get(chosen.format, ""),
             version=model.spec.version,
             manifest=model.manifest_for(file),
@@ -80,3 +82,9 @@ def register(
             **optional,
         )
     return answer
+
+
+def _whole(path: Path, format: str) -> Path:
+    """The model's file, or its folder where the file is one of several that make the model."""
+    folder = format == "safetensors" and (path.parent / CONFIG).is_file()
+    return path.parent if folder else path

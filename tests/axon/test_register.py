@@ -77,13 +77,37 @@ def test_without_a_main_model_the_file_has_to_be_named(home, folder, onnx, daemo
 
 
 def test_the_daemon_chooses_the_plugin_for_formats_axon_knows_none_for(home, tmp_path, daemon):
-    (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    register(axon_client.install(str(tmp_path / "m.gguf")), lambda: daemon)
+    (tmp_path / "m.tflite").write_bytes(b"TFL3")
+    register(axon_client.install(str(tmp_path / "m.tflite")), lambda: daemon)
     asked = daemon.calls[0][1]
     assert asked["plugin"] == ""
-    register(axon_client.install(str(tmp_path / "m.gguf")), lambda: daemon, plugin="mine")
+    register(axon_client.install(str(tmp_path / "m.tflite")), lambda: daemon, plugin="mine")
     assert daemon.calls[1][1]["plugin"] == "mine"
-    assert asked["manifest"]["spec"]["format"]["execution_format"] == "gguf"
+    assert asked["manifest"]["spec"]["format"]["execution_format"] == "tflite"
+
+
+def test_a_gguf_file_is_for_synapse(home, tmp_path, daemon):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    register(axon_client.install(str(tmp_path / "m.gguf")), lambda: daemon)
+    assert daemon.calls[0][1]["plugin"] == "synapse"
+    assert daemon.calls[0][1]["path"].endswith("/m.gguf")
+
+
+def test_safetensors_with_their_configuration_are_registered_as_a_folder(home, tmp_path, daemon):
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "model.safetensors").write_bytes(b"x")
+    register(axon_client.install(str(tmp_path / "bert")), lambda: daemon)
+    config = b'{"model_type": "bert", "transformers_version": "4.8.2"}'
+    (tmp_path / "bert" / "config.json").write_bytes(config)
+    whole = axon_client.install(str(tmp_path / "bert"), replace=True)
+    register(whole, lambda: daemon)
+    (_, alone), (_, asked) = daemon.calls
+    assert alone["path"].endswith("/model.safetensors")
+    assert asked["path"] == str(whole.path)
+    assert alone["manifest"]["spec"]["framework"] == {"name": "pytorch"}
+    framework = {"name": "transformers", "version": "4.8.2"}
+    assert asked["manifest"]["spec"]["framework"] == framework
+    assert asked["plugin"] == ""
 
 
 def test_the_manifest_of_a_chosen_file_names_no_other_format(home, folder, daemon):
