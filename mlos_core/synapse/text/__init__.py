@@ -6,7 +6,18 @@ when a model first needs them.
 """
 
 from mlos_core.synapse.text.detokenize import Detokenizer
+from mlos_core.synapse.text.grammar import Matcher
 from mlos_core.synapse.text.model import TextModel
 from mlos_core.synapse.text.stop import StopChecker
+from mlos_core.synapse.text.structured import StructuredSpec
+from mlos_core.synapse.text.tools import ToolCall, ToolParser
 
-__all__ = ["Detokenizer", "StopChecker", "TextModel"]
+__all__ = [
+    "Detokenizer",
+    "Matcher",
+    "StopChecker",
+    "StructuredSpec",
+    "TextModel",
+    "ToolCall",
+    "ToolParser",
+]

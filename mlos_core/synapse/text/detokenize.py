@@ -20,13 +20,19 @@ class Detokenizer:
         tokenizer: the model's.
         skip_special: control tokens give no text.
         continues: the tokens go on after others, so that a first space is text.
+        shown: control tokens that give their names all the same (markers of tool calls).
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, skip_special: bool = True, continues: bool = False
+        self,
+        tokenizer: Tokenizer,
+        *,
+        skip_special: bool = True,
+        continues: bool = False,
+        shown: frozenset[int] = frozenset(),
     ) -> None:
         self._bytes_of = tokenizer.vocabulary.bytes_of
-        self._skipped = tokenizer.vocabulary.control if skip_special else frozenset()
+        self._skipped = tokenizer.vocabulary.control - shown if skip_special else frozenset()
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._strip = tokenizer.strips_space and not continues
 

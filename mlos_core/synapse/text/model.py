@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlos_core.errors import InvalidInput, Unsupported
 from mlos_core.synapse.text import tokenizer as tokenizers
 from mlos_core.synapse.text.detokenize import Detokenizer, decode
+from mlos_core.synapse.text.grammar import Grammars, Matcher
+from mlos_core.synapse.text.structured import StructuredSpec
+from mlos_core.synapse.text.tools import ToolParser, formats
+from mlos_core.synapse.text.tools.definitions import check_tools, choose, name_of
+from mlos_core.synapse.text.tools.prompt import with_tools
 
 if TYPE_CHECKING:
     from mlos_core.synapse.text.chat.template import ChatTemplate
@@ -77,6 +83,7 @@ class TextModel:
         self.eos_ids = self.tokenizer.ends | frozenset(text.eos_ids)
         self._source = chat_template or text.chat_template
         self._template: ChatTemplate | None = None
+        self._grammars = Grammars(self.tokenizer, self.eos_ids)
         self._lock = threading.Lock()
 
     # --- text and ids ---
@@ -97,9 +104,13 @@ class TextModel:
 
     def detokenizer(self, *, skip_special: bool = True, continues: bool = True) -> Detokenizer:
         """A stream of ids to text. `continues`: they follow a prompt, so that a SentencePiece
-        model's first space is part of the text.
+        model's first space is part of the text. Markers of tool calls are always shown.
         """
-        return Detokenizer(self.tokenizer, skip_special=skip_special, continues=continues)
+        marker = self._marker
+        shown = frozenset() if marker is None else frozenset({marker})
+        return Detokenizer(
+            self.tokenizer, skip_special=skip_special, continues=continues, shown=shown
+        )
 
     # --- chat ---
 
@@ -150,12 +161,74 @@ class TextModel:
 
         if forbidden := RESERVED & options.keys():
             raise InvalidInput(f"chat_template_kwargs may not set {sorted(forbidden)}")
+        template = self.template()
+        checked, defined = check_messages(messages), check_tools(tools)
+        if not template.takes_tools:
+            checked, defined = with_tools(checked, defined), []
         values = {
-            "messages": check_messages(messages),
-            "tools": list(tools) if tools else None,
+            "messages": checked,
+            "tools": defined or None,
             "add_generation_prompt": add_generation_prompt,
         }
-        return self.template().render(options | values)
+        return template.render(options | values)
+
+    # --- tools ---
+
+    @cached_property
+    def tool_format(self) -> str:
+        """How this model writes tool calls: hermes, llama3, mistral; "" where it is unknown."""
+        takes = bool(self._source) and self.template().takes_tools
+        return formats.detect(self._source or "", takes)
+
+    def tool_parser(self, tools: Sequence[Mapping[str, Any]]) -> ToolParser | None:
+        """A parser for one answer; None where the form of this model's calls is not known."""
+        names = {name_of(tool) for tool in check_tools(tools)}
+        return ToolParser(self.tool_format, names) if self.tool_format else None
+
+    def tool_grammar(
+        self, tools: Sequence[Mapping[str, Any]], names: Collection[str] = ()
+    ) -> Matcher:
+        """An answer that is one call of one of the named tools; of any where none is named.
+
+        Raises:
+            InvalidInput: there is no such tool, or no arguments can satisfy its schema.
+            Unsupported: the form of this model's calls is not known.
+        """
+        chosen = check_tools(tools)
+        if names:
+            chosen = [tool for name in names for tool in choose(chosen, {"name": name})]
+        if not chosen:
+            raise InvalidInput("a tool has to be called, but there are no tools")
+        if not self.tool_format:
+            raise Unsupported(
+                "how this model writes tool calls is not known",
+                hint="use tool_choice auto, or another chat_template",
+            )
+        lark = formats.grammar(self.tool_format, chosen, self._marker)
+        return self.grammar(StructuredSpec.from_request({"grammar": lark}))
+
+    @cached_property
+    def _marker(self) -> int | None:
+        """The id of the tool-call marker, where it is a control token."""
+        vocabulary = self.tokenizer.vocabulary
+        name = formats.marker(self._source or "")
+        return next((i for i in vocabulary.control if vocabulary.text_of(i) == name), None)
+
+    # --- structured output ---
+
+    def grammar(self, spec: StructuredSpec) -> Matcher:
+        """A new matcher for one answer.
+
+        Raises:
+            InvalidInput: it is no grammar, nothing can satisfy it, or it is too complex.
+        """
+        return self._grammars.matcher(spec)
+
+    def prepare_grammars(self) -> None:
+        """Build what the first constrained request would have to wait for: 0.15 s for 49,000
+        tokens, 2 s and 100 MB for 262,000.
+        """
+        self._grammars.prepare()
 
 
 def _tokenizer(text: TextFiles) -> tokenizers.Tokenizer:
