@@ -47,7 +47,7 @@ def test_folders_give_the_logits_of_transformers(name):
 # --- the same models as GGUF files ----------------------------------------------------------
 
 EXTRA = {
-    "llama": [("llama.rope.dimension_count", 4, 8)],
+    "llama": [("llama.rope.dimension_count", 4, 16)],
     "llama_linear": [
         ("llama.rope.scaling.type", 8, "linear"),
         ("llama.rope.scaling.factor", 6, 4.0),

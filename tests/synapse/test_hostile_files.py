@@ -387,7 +387,7 @@ def test_the_unchanged_model_opens(written):
         ("embedding_length", 8, "32", "embedding_length"),
         ("embedding_length", 4, 48, "is 96 x 32 and not 96 x 48"),
         ("attention.head_count", 5, -4, "head_count"),
-        ("attention.head_count_kv", (9, 4), [2, 2], "head_count_kv"),
+        ("attention.head_count_kv", (9, 4), [1, 1], "head_count_kv"),
         ("attention.head_count_kv", 4, 3, "share 3"),
         ("attention.layer_norm_rms_epsilon", 6, float("nan"), "epsilon|finite"),
         ("attention.layer_norm_rms_epsilon", 6, float("inf"), "epsilon"),
@@ -397,7 +397,7 @@ def test_the_unchanged_model_opens(written):
         ("rope.freq_base", 6, -1.0, "freq_base"),
         ("rope.scaling.type", 8, "yarn", "'yarn'"),
         ("rope.scaling.type", 8, "linear", "factor"),
-        ("rope.dimension_count", 4, 4, "rotates 4 of 8"),
+        ("rope.dimension_count", 4, 4, "rotates 4 of 16"),
         ("expert_count", 4, 8, "mixture of experts"),
     ],
 )
