@@ -20,6 +20,8 @@ typedef struct {
 } syn_gemm_call;
 
 void syn_gemm_reference(const syn_gemm_call *call);
+void syn_gemm_avx2(const syn_gemm_call *call);
+void syn_gemm_float_avx2(const syn_gemm_call *call);
 void syn_gemm_avx512(const syn_gemm_call *call);
 void syn_gemm_float_avx512(const syn_gemm_call *call);
 

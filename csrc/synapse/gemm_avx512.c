@@ -183,34 +183,6 @@ SYN_INLINE void kernel(syn_layout l, int form, const syn_gemm_call *c) {
     }
 }
 
-#define KERNELS(name, ...)                                                                         \
-    static void name##_8(const syn_gemm_call *c) {                                                 \
-        kernel((syn_layout){__VA_ARGS__}, SYN_ACT_8, c);                                           \
-    }                                                                                              \
-    static void name##_16(const syn_gemm_call *c) {                                                \
-        kernel((syn_layout){__VA_ARGS__}, SYN_ACT_16, c);                                          \
-    }
+SYN_KERNELS()
 
-KERNELS(q4_0, SYN_Q4_0, 4, 8, 0, 0, 1)
-KERNELS(q4_1, SYN_Q4_1, 4, 0, 1, 0, 1)
-KERNELS(q5_0, SYN_Q5_0, 5, 16, 0, 0, 1)
-KERNELS(q5_1, SYN_Q5_1, 5, 0, 1, 0, 1)
-KERNELS(q8_0, SYN_Q8_0, 8, 0, 0, 0, 1)
-KERNELS(q4_k, SYN_Q4_K, 4, 0, 1, 1, 1)
-KERNELS(q5_k, SYN_Q5_K, 5, 0, 1, 1, 1)
-KERNELS(q6_k, SYN_Q6_K, 6, 32, 0, 1, 2)
-
-void syn_gemm_avx512(const syn_gemm_call *c) {
-    int eight = c->form == SYN_ACT_8;
-    switch (c->w->layout.type) {
-    case SYN_Q4_0: (eight ? q4_0_8 : q4_0_16)(c); return;
-    case SYN_Q4_1: (eight ? q4_1_8 : q4_1_16)(c); return;
-    case SYN_Q5_0: (eight ? q5_0_8 : q5_0_16)(c); return;
-    case SYN_Q5_1: (eight ? q5_1_8 : q5_1_16)(c); return;
-    case SYN_Q8_0: (eight ? q8_0_8 : q8_0_16)(c); return;
-    case SYN_Q4_K: (eight ? q4_k_8 : q4_k_16)(c); return;
-    case SYN_Q5_K: (eight ? q5_k_8 : q5_k_16)(c); return;
-    case SYN_Q6_K: (eight ? q6_k_8 : q6_k_16)(c); return;
-    default: syn_gemm_float_avx512(c);
-    }
-}
+void syn_gemm_avx512(const syn_gemm_call *c) { by_type(c); }

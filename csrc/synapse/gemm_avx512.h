@@ -6,20 +6,7 @@
 
 #include <immintrin.h>
 
-#include "gemm.h"
-
-#define SYN_INLINE static inline __attribute__((always_inline))
-
-/* Where block b of a panel and the head of its eight blocks lie. */
-typedef struct {
-    const uint8_t *codes, *scales, *head;
-} syn_place;
-
-SYN_INLINE syn_place syn_block_place(syn_layout l, const uint8_t *panel, int64_t b) {
-    const uint8_t *codes = panel + syn_layout_block_at(&l, b);
-    const uint8_t *head = l.k_block ? panel + syn_layout_block_at(&l, b & ~7) : codes;
-    return (syn_place){codes, codes + syn_layout_codes_bytes(&l), head - syn_layout_head_bytes(&l)};
-}
+#include "gemm_kernel.h"
 
 /* Weights of inputs 4g .. 4g + 3 as [16 n][4] int8. */
 SYN_INLINE __m512i syn_weights_512(syn_layout l, const uint8_t *codes, int g) {

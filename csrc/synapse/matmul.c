@@ -15,8 +15,11 @@ void syn_gemm(int isa, const syn_matrix *w, int form, const void *acts, int64_t 
         .w = w, .form = form, .acts = acts, .stride = syn_act_bytes(form, w->columns),
         .m = m, .out = out, .ldo = ldo, .p0 = p0, .p1 = p1, .add = add, .scratch = scratch,
     };
+    int floats = !w->layout.bits;
     if (isa >= SYN_AVX512)
-        syn_gemm_avx512(&call);
+        (floats ? syn_gemm_float_avx512 : syn_gemm_avx512)(&call);
+    else if (isa == SYN_AVX2)
+        (floats ? syn_gemm_float_avx2 : syn_gemm_avx2)(&call);
     else
         syn_gemm_reference(&call);
 }

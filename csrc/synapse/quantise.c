@@ -79,10 +79,15 @@ static void reference16(const float *x, int64_t blocks, syn_act16 *out) {
 
 void syn_act_quantise(int isa, int form, const float *x, int64_t columns, void *row) {
     int64_t blocks = columns / SYN_BLOCK;
+    int set = isa < SYN_AVX512 ? isa : SYN_AVX512;
+    static void (*const to8[])(const float *, int64_t, syn_act8 *) = {
+        reference8, syn_quantise8_avx2, syn_quantise8_avx512};
+    static void (*const to16[])(const float *, int64_t, syn_act16 *) = {
+        reference16, syn_quantise16_avx2, syn_quantise16_avx512};
     if (form == SYN_ACT_8)
-        (isa >= SYN_AVX512 ? syn_quantise8_avx512 : reference8)(x, blocks, row);
+        to8[set](x, blocks, row);
     else if (form == SYN_ACT_16)
-        (isa >= SYN_AVX512 ? syn_quantise16_avx512 : reference16)(x, blocks, row);
+        to16[set](x, blocks, row);
     else
         memcpy(row, x, (size_t)columns * sizeof(float));
 }

@@ -35,6 +35,8 @@ _Static_assert(sizeof(syn_act8) == 48 && sizeof(syn_act16) == 80, "strides in th
 #define SYN_ACT_TINY 0x1p-125f
 
 /* x: [32 * blocks] */
+void syn_quantise8_avx2(const float *x, int64_t blocks, syn_act8 *out);
+void syn_quantise16_avx2(const float *x, int64_t blocks, syn_act16 *out);
 void syn_quantise8_avx512(const float *x, int64_t blocks, syn_act8 *out);
 void syn_quantise16_avx512(const float *x, int64_t blocks, syn_act16 *out);
 
