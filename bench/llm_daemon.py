@@ -86,7 +86,7 @@ def patiently(what: Callable[[], None], log: Path) -> None:
 
 
 def register(args: argparse.Namespace, folder: Path) -> None:
-    options = {"threads": args.threads}
+    options = {"threads": args.threads, "cache_dir": str(folder / "cache")}
     path = str(Path(args.model).resolve())
 
     def attempt() -> None:
@@ -169,7 +169,7 @@ def client(args: argparse.Namespace, made: Setup, path: str, say: Progress) -> l
     """Time per token of one stream: of the engine in the process that asks, and in a worker,
     through shared memory. They take turns; `added_median` is the median of the differences."""
     job = made.jobs["synapse"]
-    options = {ENGINE: {}, THROUGH: {"socket": path, "name": NAME}}
+    options = {ENGINE: job.options, THROUGH: {"socket": path, "name": NAME}}
     jobs = {n: Job(job.model, job.threads, job.context, o) for n, o in options.items()}
     both = Setup(dict.fromkeys(jobs, sys.executable), jobs, made.folder, made.tag)
     found: dict[str, list[list[int]]] = {name: [] for name in jobs}

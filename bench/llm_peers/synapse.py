@@ -94,8 +94,8 @@ class Synapse(Peer):
     def sizes(self) -> dict[str, float]:
         """What the executor says of its parts."""
         known = self.executor.statistics()
-        named = {"weights": "weight_bytes", "kv": "kv_bytes"}
-        return {name: known[key] / (1 << 20) for name, key in named.items() if key in known}
+        named = {"weights": "weights_bytes", "kv": "kv_bytes"}
+        return {name: int(known[key]) / (1 << 20) for name, key in named.items()}
 
     def close(self) -> None:
         """Free the executor, then the file."""
