@@ -13,7 +13,7 @@ from axon_client.spec import PackageSpec
 from mlos_core.errors import InvalidInput, NotFound
 
 WHOLE = bytes(range(256)) * 20
-PARTS = [WHOLE[:2000], WHOLE[2000:4000], WHOLE[4000:]]
+PARTS = [WHOLE[:3000], WHOLE[3000:]]
 SUM = hashlib.sha256(WHOLE).hexdigest()
 
 
@@ -66,13 +66,13 @@ def test_a_joined_file_with_another_digest_is_refused(home, publish, store):
 
 
 def test_a_missing_part_is_named(home, publish, store):
-    publish({0: PARTS[0], 2: PARTS[2]}, sums=None)
+    publish({0: PARTS[0], 2: PARTS[1]}, sums=None)
     with pytest.raises(IntegrityError, match=r"part 1 of net\.gguf is missing"):
         axon_client.install("pypi/big-net")
     assert store.installed() == []
 
 
-@pytest.mark.parametrize("gone", [0, 2])
+@pytest.mark.parametrize("gone", [0, 1])
 def test_a_missing_end_is_told_by_the_digest(home, publish, gone):
     publish({number: data for number, data in enumerate(PARTS) if number != gone})
     with pytest.raises(IntegrityError, match="when joined"):
@@ -86,7 +86,7 @@ def test_a_required_wheel_that_no_index_has_is_not_found(home, publish):
 
 
 def test_a_part_that_comes_twice_is_refused(home, publish, index):
-    index.wheel("big-net-more", {"m/net.gguf.part02": PARTS[2]})
+    index.wheel("big-net-more", {"m/net.gguf.part01": PARTS[1]})
     publish(requires="Requires-Dist: big-net-more==1.0\n")
     with pytest.raises(IntegrityError, match="twice"):
         axon_client.install("pypi/big-net")
