@@ -13,6 +13,7 @@ import msgspec
 
 from mlos_core.errors import LoadFailed, Unsupported
 from mlos_core.synapse.config import Activation, ModelConfig
+from mlos_core.synapse.wording import clean
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 24)]
@@ -44,14 +45,16 @@ def activation(name: str) -> Activation:
     if name in _ACTIVATIONS:
         return _ACTIVATIONS[name]
     raise Unsupported(
-        f"the activation {name!r} is unknown", hint="known are " + ", ".join(_ACTIVATIONS)
+        f"the activation {clean(name, 60)!r} is unknown",
+        hint="known are " + ", ".join(_ACTIVATIONS),
     )
 
 
 def unknown(family: str) -> Unsupported:
     """The error for a family that is not here."""
     return Unsupported(
-        f"the model architecture {family!r} is unknown", hint="known are " + ", ".join(FAMILIES)
+        f"the model architecture {clean(family, 60)!r} is unknown",
+        hint="known are " + ", ".join(FAMILIES),
     )
 
 

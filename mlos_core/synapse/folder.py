@@ -18,6 +18,7 @@ from mlos_core.synapse.files import complete as complete_tensors
 from mlos_core.synapse.mapping import read_file
 from mlos_core.synapse.names import OUTPUT, canonical
 from mlos_core.synapse.safetensors import SafeTensor, open_folder_tensors
+from mlos_core.synapse.wording import clean
 
 _TYPES: Final = {"F32": F32, "F16": F16, "BF16": BF16}
 _SMALL: Final = 1 << 20
@@ -56,7 +57,7 @@ def open_folder(path: Path) -> ModelFiles:
         tensors = complete_tensors(model.config, _canonical(found, model))
         return ModelFiles(paths, model.config, tensors, _text(path, values, model.config))
     except (LoadFailed, Unsupported) as err:
-        raise type(err)(f"{path.name}: {err.message}", hint=err.hint) from None
+        raise type(err)(f"{path.name}: {clean(err.message)}", hint=err.hint) from None
 
 
 def _canonical(found: dict[str, SafeTensor], model: HfModel) -> dict[str, Tensor]:

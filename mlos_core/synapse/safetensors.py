@@ -16,6 +16,7 @@ import msgspec
 
 from mlos_core.errors import LoadFailed, Unsupported
 from mlos_core.synapse.mapping import map_file, read_file
+from mlos_core.synapse.wording import clean
 
 LONGEST_HEADER: Final = 100_000_000
 LARGEST_INDEX: Final = 100_000_000
@@ -83,7 +84,7 @@ def _header(data: memoryview) -> tuple[dict[str, msgspec.Raw], int]:
         metadata = header.pop("__metadata__", msgspec.Raw(b"{}"))
         msgspec.json.decode(metadata, type=dict[str, str])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise LoadFailed(f"the header is not what it should be: {err}") from None
+        raise LoadFailed(f"the header is not what it should be: {clean(str(err))}") from None
     return header, 8 + length
 
 
@@ -100,7 +101,7 @@ def _entry(name: str, raw: msgspec.Raw) -> _Entry:
     try:
         entry = msgspec.json.decode(raw, type=_Entry)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise LoadFailed(f"the entry of tensor {_short(name)}: {err}") from None
+        raise LoadFailed(f"the entry of tensor {_short(name)}: {clean(str(err))}") from None
     if entry.dtype not in _SIZES:
         raise Unsupported(
             f"tensor {_short(name)} is of the unknown type {_short(entry.dtype)}",
@@ -184,4 +185,4 @@ def _index(folder: Path) -> dict[str, str]:
         raw = read_file(folder / INDEX, LARGEST_INDEX)
         return msgspec.json.decode(raw, type=_Index).weight_map
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise LoadFailed(f"{INDEX}: {err}") from None
+        raise LoadFailed(f"{INDEX}: {clean(str(err))}") from None

@@ -15,6 +15,7 @@ from mlos_core.synapse.families_gguf import config_from_gguf
 from mlos_core.synapse.files import ModelFiles, Tensor, TextFiles, as_float32, complete
 from mlos_core.synapse.mapping import map_file
 from mlos_core.synapse.names import EMBEDDING, ROPE_FACTORS
+from mlos_core.synapse.wording import clean
 
 _EOS_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
@@ -30,7 +31,7 @@ def open_gguf(path: Path) -> ModelFiles:
     try:
         return _open(path, data)
     except (LoadFailed, Unsupported) as err:
-        raise type(err)(f"{path.name}: {err.message}", hint=err.hint) from None
+        raise type(err)(f"{path.name}: {clean(err.message)}", hint=err.hint) from None
 
 
 def _open(path: Path, data: memoryview) -> ModelFiles:
