@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BUSL-1.1 */
 /* One step for a batch: embedding, layers, head.
  *
- * All threads walk through this together; a barrier parts the phases. Rows of a phase are shared
- * out by rows, products by panels of outputs, attention by tiles and heads: who does what never
- * changes a result. A span's rows go through a layer before the next span's, so that a layer's
+ * All threads walk through this together, phase after phase, taking the pieces that are left.
+ * Pieces are rows, panels of outputs, or tiles and heads of attention: who does what never changes
+ * a result. A span's rows go through a layer before the next span's, so that a layer's
  * weights are read from memory once for the whole batch. */
 #include <math.h>
 #include <string.h>
 
 #include "forward.h"
+
+enum { UNIT = 2 * SYN_PANEL /* inputs of the down projection that are made together */ };
 
 typedef struct product {
     int tensor;
@@ -18,9 +20,7 @@ typedef struct product {
     int add;
 } product;
 
-static void barrier(const syn_step *s) { syn_pool_barrier(s->m->pool); }
-
-/* Rows in the forms that `tensors` want: into row i of the activations. */
+/* Rows in the forms that the products want: into row i of the activations. */
 static void quantise(const syn_step *s, const float *x, int64_t n, int64_t i,
                      const product *products, int count) {
     const syn_model *m = s->m;
@@ -29,26 +29,31 @@ static void quantise(const syn_step *s, const float *x, int64_t n, int64_t i,
         int form = syn_model_form(m, products[p].tensor, products[p].w);
         if (done >> form & 1) continue;
         done |= 1 << form;
-        void *row = m->work.acts[form] + (size_t)i * syn_act_bytes(form, n);
-        syn_act_quantise(m->config.isa, form, x, n, row);
+        syn_act_quantise(m->config.isa, form, x, n, step_acts(s, form, n, i, 0));
     }
 }
 
-/* `rows` rows of activations times several matrices, the panels of all shared out at once. */
-static void multiply(const syn_step *s, int64_t rows, const product *products, int count) {
+/* Rows of activations times panels [begin, end). */
+static void multiply(const syn_step *s, int64_t rows, const product *p, int64_t begin,
+                     int64_t end) {
     const syn_model *m = s->m;
+    int form = syn_model_form(m, p->tensor, p->w);
+    if (begin < end)
+        syn_gemm(m->config.isa, p->w, form, m->work.acts[form], rows, p->out, p->ldo, begin, end,
+                 p->add, step_gemm(s));
+}
+
+/* A phase: several matrices, the panels of all shared out at once. */
+static void multiply_all(syn_step *s, int64_t rows, const product *products, int count) {
     int64_t panels = 0, begin, end;
     for (int p = 0; p < count; p++) panels += syn_matrix_panels(products[p].w);
-    syn_share(panels, s->thread, s->threads, &begin, &end);
-    for (int p = 0; p < count && end > 0; p++) {
-        const product *q = &products[p];
-        int64_t here = syn_matrix_panels(q->w), last = end < here ? end : here;
-        int form = syn_model_form(m, q->tensor, q->w);
-        if (begin < last)
-            syn_gemm(m->config.isa, q->w, form, m->work.acts[form], rows, q->out, q->ldo, begin,
-                     last, q->add, step_gemm(s));
-        begin = begin > here ? begin - here : 0;
-        end -= here;
+    while (step_next(s, panels, 4, &begin, &end)) {
+        for (int p = 0; p < count && end > 0; p++) {
+            int64_t here = syn_matrix_panels(products[p].w);
+            multiply(s, rows, &products[p], begin, end < here ? end : here);
+            begin = begin > here ? begin - here : 0;
+            end -= here;
+        }
     }
 }
 
@@ -72,25 +77,26 @@ static void clear_block(const syn_step *s, int64_t row) {
     syn_kv_clear(&s->m->kv, s->layer, table[b->positions[row] / BLOCK]);
 }
 
-static void project_inputs(const syn_step *s) {
+static void project_inputs(syn_step *s) {
     const syn_model *m = s->m;
     const syn_model_config *c = &m->config;
     int64_t begin, end, queries = c->heads * c->head_dim, keys = c->kv_heads * c->head_dim;
+    int64_t rows = s->span->end - s->span->begin;
     product products[] = {layer_product(s, SYN_MODEL_K, m->work.k, keys, 0),
                           layer_product(s, SYN_MODEL_V, m->work.v, keys, 0),
                           layer_product(s, SYN_MODEL_Q, m->work.q, queries, 0)};
     int count = rows_on(s) ? 3 : 2;
-    syn_share(s->span->end - s->span->begin, s->thread, s->threads, &begin, &end);
-    for (int64_t i = begin; i < end; i++) {
-        int64_t row = s->span->begin + i;
-        clear_block(s, row);
-        m->ops->norm(m->rows.x + row * c->hidden, m->layers[s->layer].vector[SYN_MODEL_ATTN_NORM],
-                     c->norm_eps, c->hidden, step_row(s));
-        quantise(s, step_row(s), c->hidden, i, products, count);
+    while (step_next(s, rows, 2, &begin, &end)) {
+        for (int64_t i = begin; i < end; i++) {
+            int64_t row = s->span->begin + i;
+            clear_block(s, row);
+            m->ops->norm(m->rows.x + row * c->hidden,
+                         m->layers[s->layer].vector[SYN_MODEL_ATTN_NORM], c->norm_eps, c->hidden,
+                         step_row(s));
+            quantise(s, step_row(s), c->hidden, i, products, count);
+        }
     }
-    barrier(s);
-    multiply(s, s->span->end - s->span->begin, products, count);
-    barrier(s);
+    multiply_all(s, rows, products, count);
 }
 
 /* Wanted rows move to the front; nobody else looks at the residuals meanwhile. */
@@ -101,79 +107,77 @@ static void compact(const syn_step *s) {
                 s->m->rows.x + s->f->b->wanted[i] * s->m->config.hidden, bytes);
 }
 
-static void see(const syn_step *s) {
-    if (!s->span->alone || s->last) {
-        syn_step_store(s);
-        barrier(s);
+static void see(syn_step *s) {
+    int64_t begin, end;
+    if (!s->span->alone || s->last) syn_step_store(s);
+    if (s->last) {
+        while (step_next(s, 1, 1, &begin, &end)) compact(s);
     }
-    if (s->last && s->thread == 0) compact(s);
     syn_step_attend(s);
-    barrier(s);
 }
 
 /* A product onto the residuals, through a norm if the model has one there. */
-static void add_product(const syn_step *s, int tensor, int post_norm) {
+static void add_product(syn_step *s, int tensor, int post_norm) {
     const syn_model *m = s->m;
     int64_t begin, end, hidden = m->config.hidden;
     const float *weight = m->layers[s->layer].vector[post_norm];
     float *out = weight ? m->work.projected : residual(s, 0);
     product p = layer_product(s, tensor, out, hidden, !weight);
-    multiply(s, rows_on(s), &p, 1);
-    barrier(s);
+    multiply_all(s, rows_on(s), &p, 1);
     if (!weight) return;
-    syn_share(rows_on(s), s->thread, s->threads, &begin, &end);
-    for (int64_t i = begin; i < end; i++) {
-        m->ops->norm(out + i * hidden, weight, m->config.norm_eps, hidden, step_row(s));
-        m->ops->add(residual(s, i), step_row(s), hidden);
+    while (step_next(s, rows_on(s), 2, &begin, &end)) {
+        for (int64_t i = begin; i < end; i++) {
+            m->ops->norm(out + i * hidden, weight, m->config.norm_eps, hidden, step_row(s));
+            m->ops->add(residual(s, i), step_row(s), hidden);
+        }
     }
-    barrier(s);
 }
 
-static void project_attended(const syn_step *s) {
+/* Gate, up and what the activation makes of them, for inputs [begin, end) of the down
+ * projection: while the products are still in the cache. */
+static void gate(const syn_step *s, const product *products, const product *down, int64_t begin,
+                 int64_t end) {
     const syn_model *m = s->m;
-    int64_t begin, end, queries = m->config.heads * m->config.head_dim;
-    product p = layer_product(s, SYN_MODEL_O, NULL, 0, 0);
-    syn_share(rows_on(s), s->thread, s->threads, &begin, &end);
-    for (int64_t i = begin; i < end; i++)
-        quantise(s, m->work.attended + i * queries, queries, i, &p, 1);
-    barrier(s);
-    add_product(s, SYN_MODEL_O, SYN_MODEL_POST_ATTN_NORM);
+    int64_t ffn = m->config.ffn, last = (end + SYN_PANEL - 1) / SYN_PANEL;
+    int form = syn_model_form(m, SYN_MODEL_DOWN, down->w);
+    multiply(s, rows_on(s), &products[0], begin / SYN_PANEL, last);
+    multiply(s, rows_on(s), &products[1], begin / SYN_PANEL, last);
+    for (int64_t i = 0; i < rows_on(s); i++) {
+        int64_t at = i * ffn + begin;
+        m->ops->gate(m->config.activation, m->work.gate + at, m->work.up + at, end - begin,
+                     step_row(s));
+        syn_act_quantise(m->config.isa, form, step_row(s), end - begin,
+                         step_acts(s, form, ffn, i, begin));
+    }
 }
 
-static void feed_forward(const syn_step *s) {
+static void feed_forward(syn_step *s) {
     const syn_model *m = s->m;
     const syn_model_config *c = &m->config;
     int64_t begin, end;
     product up[] = {layer_product(s, SYN_MODEL_GATE, m->work.gate, c->ffn, 0),
                     layer_product(s, SYN_MODEL_UP, m->work.up, c->ffn, 0)};
     product down = layer_product(s, SYN_MODEL_DOWN, NULL, 0, 0);
-    syn_share(rows_on(s), s->thread, s->threads, &begin, &end);
-    for (int64_t i = begin; i < end; i++) {
-        m->ops->norm(residual(s, i), m->layers[s->layer].vector[SYN_MODEL_FFN_NORM], c->norm_eps,
-                     c->hidden, step_row(s));
-        quantise(s, step_row(s), c->hidden, i, up, 2);
+    while (step_next(s, rows_on(s), 2, &begin, &end)) {
+        for (int64_t i = begin; i < end; i++) {
+            m->ops->norm(residual(s, i), m->layers[s->layer].vector[SYN_MODEL_FFN_NORM],
+                         c->norm_eps, c->hidden, step_row(s));
+            quantise(s, step_row(s), c->hidden, i, up, 2);
+        }
     }
-    barrier(s);
-    multiply(s, rows_on(s), up, 2);
-    barrier(s);
-    for (int64_t i = begin; i < end; i++) {
-        m->ops->gate(c->activation, m->work.gate + i * c->ffn, m->work.up + i * c->ffn, c->ffn,
-                     step_row(s));
-        quantise(s, step_row(s), c->ffn, i, &down, 1);
-    }
-    barrier(s);
+    while (step_next(s, (c->ffn + UNIT - 1) / UNIT, 4, &begin, &end))
+        gate(s, up, &down, begin * UNIT, end * UNIT < c->ffn ? end * UNIT : c->ffn);
     add_product(s, SYN_MODEL_DOWN, SYN_MODEL_POST_FFN_NORM);
 }
 
-static void run_layer(const syn_step *s) {
+static void run_layer(syn_step *s) {
     project_inputs(s);
     if (s->last && !rows_on(s)) {
         syn_step_store(s);
-        barrier(s);
         return;
     }
     see(s);
-    project_attended(s);
+    add_product(s, SYN_MODEL_O, SYN_MODEL_POST_ATTN_NORM);
     feed_forward(s);
 }
 
@@ -191,41 +195,43 @@ static void turn(const syn_step *s, int64_t row) {
     }
 }
 
-static void embed(const syn_step *s) {
+static void embed(syn_step *s) {
     const syn_model *m = s->m;
     int64_t begin, end, hidden = m->config.hidden;
-    syn_share(s->f->b->rows, s->thread, s->threads, &begin, &end);
-    for (int64_t row = begin; row < end; row++) {
-        float *x = m->rows.x + row * hidden;
-        syn_matrix_row(m->embedding, s->f->b->tokens[row], x);
-        if (m->config.embedding_scale != 1) m->ops->scale(x, m->config.embedding_scale, hidden);
-        turn(s, row);
+    while (step_next(s, s->f->b->rows, 2, &begin, &end)) {
+        for (int64_t row = begin; row < end; row++) {
+            float *x = m->rows.x + row * hidden;
+            syn_matrix_row(m->embedding, s->f->b->tokens[row], x);
+            if (m->config.embedding_scale != 1)
+                m->ops->scale(x, m->config.embedding_scale, hidden);
+            turn(s, row);
+        }
     }
-    barrier(s);
 }
 
 /* Final norm and head for the wanted rows [first, first + rows). */
-static void finish(const syn_step *s, int64_t first, int64_t rows) {
+static void finish(syn_step *s, int64_t first, int64_t rows) {
     const syn_model *m = s->m;
     const syn_model_config *c = &m->config;
     const syn_forward *f = s->f;
     int64_t begin, end;
     float *logits = f->logits ? f->logits + first * c->vocab : NULL;
     product p = {SYN_MODEL_OUTPUT, m->output ? m->output : m->embedding, logits, c->vocab, 0};
-    syn_share(rows, s->thread, s->threads, &begin, &end);
-    for (int64_t i = begin; i < end; i++) {
-        float *state = f->states ? f->states + (first + i) * c->hidden : step_row(s);
-        m->ops->norm(m->rows.x + (first + i) * c->hidden, m->output_norm, c->norm_eps, c->hidden,
-                     state);
-        if (logits) quantise(s, state, c->hidden, i, &p, 1);
+    while (step_next(s, rows, 2, &begin, &end)) {
+        for (int64_t i = begin; i < end; i++) {
+            float *state = f->states ? f->states + (first + i) * c->hidden : step_row(s);
+            m->ops->norm(m->rows.x + (first + i) * c->hidden, m->output_norm, c->norm_eps,
+                         c->hidden, state);
+            if (logits) quantise(s, state, c->hidden, i, &p, 1);
+        }
     }
-    barrier(s);
     if (!logits) return;
-    multiply(s, rows, &p, 1);
-    barrier(s);
+    multiply_all(s, rows, &p, 1);
     if (!(c->logit_softcap > 0)) return;
-    for (int64_t i = begin; i < end; i++)
-        m->ops->softcap(logits + i * c->vocab, c->logit_softcap, c->vocab);
+    while (step_next(s, rows, 2, &begin, &end)) {
+        for (int64_t i = begin; i < end; i++)
+            m->ops->softcap(logits + i * c->vocab, c->logit_softcap, c->vocab);
+    }
 }
 
 static void run_thread(void *arg, int thread, int threads) {
@@ -272,5 +278,5 @@ int syn_model_forward(syn_model *m, const syn_batch *batch, float *logits, float
     if (!status) status = syn_rows_reserve(m, batch->rows);
     if (status) return status;
     syn_forward f = {m, batch, logits, states, syn_batch_plan(m, batch)};
-    return syn_pool_run(m->pool, run_thread, &f);
+    return syn_pool_flow(m->pool, run_thread, &f);
 }

@@ -4,6 +4,7 @@
 #define SYN_FORWARD_H
 
 #include "model.h"
+#include "quantise.h"
 
 typedef struct syn_forward {
     syn_model *m;
@@ -21,7 +22,29 @@ typedef struct syn_step {
     const syn_span *span;
     int number; /* of the span */
     int last;   /* layer: from attention on, only wanted rows count */
+    syn_seat seat;
 } syn_step;
+
+/* Take part in a phase that is `count` units of work: [*begin, *end) is this thread's next piece,
+ * of about a `parts`-th of a thread's share; 0: the phase is over for all. */
+static inline int step_next(syn_step *s, int64_t count, int64_t parts, int64_t *begin,
+                            int64_t *end) {
+    int64_t pieces = s->threads == 1 ? 1 : s->threads * parts;
+    if (pieces > count) pieces = count;
+    int64_t piece = syn_pool_piece(s->m->pool, &s->seat, pieces);
+    if (piece < 0) return 0;
+    syn_share(count, piece, pieces, begin, end);
+    return 1;
+}
+
+/* Row `row` of the activations in a form, from a column on that begins a block. */
+static inline void *step_acts(const syn_step *s, int form, int64_t columns, int64_t row,
+                              int64_t column) {
+    size_t size = form == SYN_ACT_8 ? sizeof(syn_act8) : sizeof(syn_act16);
+    size_t at = form == SYN_ACT_F32 ? (size_t)column * sizeof(float)
+                                    : (size_t)(column / SYN_BLOCK) * size;
+    return s->m->work.acts[form] + (size_t)row * syn_act_bytes(form, columns) + at;
+}
 
 /* This thread's memory. */
 static inline char *step_gemm(const syn_step *s) {
@@ -48,8 +71,9 @@ static inline char *row_unit(const syn_step *s, int64_t row, int64_t head) {
     return kv_unit(&s->m->kv, s->layer, table[b->positions[row] / BLOCK], head);
 }
 
-/* forward_attention.c: keys and values of the span go to the cache, then its tiles attend. */
-void syn_step_store(const syn_step *s);
-void syn_step_attend(const syn_step *s);
+/* forward_attention.c: keys and values of the span go to the cache; then its tiles attend, and
+ * what they saw becomes activations of the output projection. */
+void syn_step_store(syn_step *s);
+void syn_step_attend(syn_step *s);
 
 #endif

@@ -25,10 +25,12 @@ static void store(const syn_step *s, int64_t row, int64_t head) {
     m->ops->store(&m->kv, row_unit(s, row, head), s->f->b->positions[row] % BLOCK, key, value);
 }
 
-void syn_step_store(const syn_step *s) {
-    int64_t begin, end, heads = s->m->config.kv_heads;
-    syn_share((s->span->end - s->span->begin) * heads, s->thread, s->threads, &begin, &end);
-    for (int64_t i = begin; i < end; i++) store(s, s->span->begin + i / heads, i % heads);
+void syn_step_store(syn_step *s) {
+    int64_t begin, end, heads = s->m->config.kv_heads, rows = s->span->end - s->span->begin;
+    while (step_next(s, rows, 4, &begin, &end)) {
+        for (int64_t i = begin * heads; i < end * heads; i++)
+            store(s, s->span->begin + i / heads, i % heads);
+    }
 }
 
 /* The queries of a tile for one KV head, in the order of its rows. */
@@ -70,16 +72,26 @@ static void attend(const syn_step *s, const syn_tile *tile, int64_t head) {
     m->ops->attend(&a);
 }
 
-/* Tiles differ in cost, so threads take one after the other; the last see the most and come
- * first. */
-void syn_step_attend(const syn_step *s) {
+/* The part of the output projection's activations that a tile and a KV head have made. */
+static void quantise(const syn_step *s, const syn_tile *tile, int64_t head) {
+    const syn_model *m = s->m;
+    int64_t n = m->config.heads / m->config.kv_heads * m->config.head_dim;
+    int64_t stride = m->config.heads * m->config.head_dim;
+    int form = syn_model_form(m, SYN_MODEL_O, m->layers[s->layer].matrix[SYN_MODEL_O]);
+    for (int64_t row = tile->out; row < tile->out + tile->count; row++)
+        syn_act_quantise(m->config.isa, form, m->work.attended + row * stride + head * n, n,
+                         step_acts(s, form, stride, row, head * n));
+}
+
+/* Tiles differ in cost, so each is a piece of its own; the last see the most and come first. */
+void syn_step_attend(syn_step *s) {
     const syn_span *span = s->span;
     int64_t heads = s->m->config.kv_heads, first = s->last ? span->last : span->tiles;
-    int64_t count = ((s->last ? span->last_end : span->tiles_end) - first) * heads, i;
-    _Atomic int32_t *claims = &s->m->rows.claims[s->layer * s->f->spans + s->number];
-    while ((i = atomic_fetch_add_explicit(claims, 1, memory_order_relaxed)) < count) {
+    int64_t count = ((s->last ? span->last_end : span->tiles_end) - first) * heads;
+    for (int64_t i; (i = syn_pool_piece(s->m->pool, &s->seat, count)) >= 0;) {
         const syn_tile *tile = &s->m->rows.tiles[first + (count - 1 - i) / heads];
         if (span->alone && !s->last) store(s, tile->row, i % heads);
         attend(s, tile, i % heads);
+        quantise(s, tile, i % heads);
     }
 }

@@ -123,7 +123,6 @@ void syn_model_free(syn_model *m) {
     free(m->rows.cosine);
     free(m->rows.tiles);
     free(m->rows.spans);
-    free((void *)m->rows.claims);
     free(m->work.memory);
     free(m);
 }

@@ -3,8 +3,6 @@
 #ifndef SYN_MODEL_H
 #define SYN_MODEL_H
 
-#include <stdatomic.h>
-
 #include "kv.h"
 #include "matmul.h"
 #include "ops.h"
@@ -47,7 +45,6 @@ typedef struct syn_rows {
     float *cosine, *sine; /* [ropes][rows][head_dim / 2] */
     syn_tile *tiles;      /* [2 rows] */
     syn_span *spans;
-    _Atomic int32_t *claims; /* [layers][spans]: the next piece of attention to do */
 } syn_rows;
 
 /* For SPAN rows. */

@@ -185,7 +185,5 @@ int syn_batch_plan(syn_model *m, const syn_batch *b) {
         s->tiles_end = s->last = tiles += span_tiles(m, b, s, m->rows.tiles + tiles);
         s->last_end = tiles += last_tiles(m, b, s, m->rows.tiles + tiles);
     }
-    for (int64_t i = 0; i < m->config.layers * count; i++)
-        atomic_store_explicit(&m->rows.claims[i], 0, memory_order_relaxed);
     return count;
 }

@@ -91,7 +91,6 @@ int syn_rows_reserve(syn_model *m, int64_t rows) {
     if (!status) status = grow((void **)&r->cosine, 2 * angles, sizeof *r->cosine);
     if (!status) status = grow((void **)&r->tiles, 2 * n, sizeof *r->tiles);
     if (!status) status = grow((void **)&r->spans, spans, sizeof *r->spans);
-    if (!status) status = grow((void **)&r->claims, spans * (size_t)c->layers, sizeof *r->claims);
     if (status) return status;
     r->sine = r->cosine + angles;
     r->capacity = (int64_t)n;
