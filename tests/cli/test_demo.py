@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: BUSL-1.1
+import contextlib
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from mlos_core.cli.demo import files, magika, timing
+from mlos_core.cli.demo import files, llm, magika, timing
 from mlos_core.cli.demo.magika import ModelConfig, Verdict
 from mlos_core.errors import Unsupported
 
@@ -94,8 +95,25 @@ def test_ways_are_timed_in_turns():
     assert [(t.way, t.calls) for t in timings] == [("a", 5), ("b", 5)]
 
 
+@pytest.mark.parametrize(
+    ("plugins", "reason"),
+    [
+        ([{"name": "onnx", "reason": ""}], "pip install ./plugins/synapse"),
+        ([{"name": "synapse", "reason": "no such instruction"}], "no such instruction"),
+        ([{"name": "synapse", "reason": ""}], "does-not-exist"),
+    ],
+)
+def test_without_a_language_model_the_demo_says_why(tmp_path, plugins, reason):
+    class Client:
+        def call(self, method, **_):
+            return {"plugins": plugins}[method]
+
+    told = llm.serve(Client(), "./does-not-exist", tmp_path, lambda _: contextlib.nullcontext())
+    assert reason in told
+
+
 @pytest.mark.network
-def test_the_demo_names_the_types_of_files_and_leaves_nothing_behind():
+def test_the_demo_names_types_of_files_and_asks_a_language_model_and_leaves_nothing():
     before = set(Path(tempfile.gettempdir()).glob("mlos-demo-*"))
     done = subprocess.run(
         [sys.executable, "-P", "-m", "mlos_core.cli.mlosctl", "demo", "--json", "--rounds", "5"],
@@ -109,6 +127,8 @@ def test_the_demo_names_the_types_of_files_and_leaves_nothing_behind():
     assert kinds["model.onnx"] == "onnx"
     assert "python" in kinds.values()
     assert len(shown["timings"]) == 3
+    assert shown["llm"]["answer"]
+    assert shown["llm"]["speed"]["tokens"] > 1
     assert set(Path(tempfile.gettempdir()).glob("mlos-demo-*")) == before
 
 

@@ -2,44 +2,15 @@
 """The C unit tests under sanitizers, and what must hold for the C sources themselves."""
 
 import functools
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import channel_layout
 import pytest
+from c_build import CSRC, SANITIZERS, build, run
 
 from mlos_core.ipc.native import lib
 
-CSRC = Path(__file__).resolve().parents[2] / "csrc"
 IPC = CSRC / "ipc"
-SANITIZERS = ["address,undefined", "thread"]
-ENVIRON = {
-    **os.environ,
-    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-    "ASAN_OPTIONS": "detect_leaks=1",
-    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-    "TSAN_OPTIONS": "halt_on_error=1",
-}
-
-
-def run(*command, cwd=None):
-    done = subprocess.run(
-        command, cwd=cwd, env=ENVIRON, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, f"{command}: {done.stdout[-8000:]}{done.stderr[-8000:]}"
-    return done.stdout
-
-
-def unrandomised():
-    """A wrapper under which addresses are not randomised, where the machine allows it."""
-    setarch = shutil.which("setarch", path=ENVIRON["PATH"])
-    if setarch is None or subprocess.run([setarch, "-R", "true"], check=False).returncode:
-        return ""
-    return f"{setarch};-R"
 
 
 @pytest.fixture(scope="session")
@@ -47,17 +18,12 @@ def built(tmp_path_factory):
     """`built("thread")` is a folder with the C tests, built once under that sanitizer."""
 
     @functools.cache
-    def build(sanitizer):
+    def once(sanitizer):
         folder = tmp_path_factory.mktemp("ctest")
-        run(
-            *("cmake", "-S", str(CSRC), "-B", str(folder), "-G", "Ninja"),
-            *("-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DMLOS_EXTENSION=OFF", "-DMLOS_TESTS=ON"),
-            *(f"-DMLOS_SANITIZE={sanitizer}", f"-DMLOS_TEST_WRAPPER={unrandomised()}"),
-        )
-        run("cmake", "--build", str(folder), "-j2")
+        build(folder, sanitizer, "-DMLOS_SYNAPSE=OFF")
         return folder
 
-    return build
+    return once
 
 
 @pytest.mark.parametrize("sanitizer", SANITIZERS)

