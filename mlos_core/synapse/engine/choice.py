@@ -54,7 +54,9 @@ class Choice:
         include = params.include_stop_str_in_output
         self._stops = StopChecker(stops, include=include) if stops else None
         self._stopped = False
-        self._detokenizer = text.detokenizer(skip_special=params.skip_special_tokens)
+        # What begins a call may be a control token.
+        skip = params.skip_special_tokens and parser is None
+        self._detokenizer = text.detokenizer(skip_special=skip)
         self._parser = parser
         self._echo = echo
         self._shown: list[str] = []

@@ -106,7 +106,7 @@ _RANGES: Final[tuple[tuple[str, float, float], ...]] = (
     ("frequency_penalty", -2.0, 2.0),
     ("n", 1, MAX_CHOICES),
     ("min_tokens", 0, 1 << 30),
-    ("max_tokens", 1, 1 << 40),
+    ("max_tokens", 1, 1 << 30),
     ("logprobs", 0, MAX_LOGPROBS),
     ("seed", -(1 << 63), (1 << 64) - 1),
 )
@@ -143,7 +143,12 @@ def _check_ranges(params: SamplingParams) -> None:
         fits = low <= value <= high and math.isfinite(value)
         if not fits or (name in _POSITIVE and value <= 0):
             above = "above " if name in _POSITIVE else "from "
-            raise InvalidInput(f"{name} is {value}; it must be {above}{low:g} to {high:g}")
+            span = f"{above}{_plain(low)} to {_plain(high)}"
+            raise InvalidInput(f"{name} is {value}; it must be {span}")
+
+
+def _plain(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def _check_lists(params: SamplingParams, vocab_size: int) -> None:
