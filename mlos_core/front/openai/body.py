@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -34,7 +35,14 @@ def _decode(raw: bytes, kind: type[T]) -> T:
     except RecursionError as err:
         raise InvalidInput("the body is nested too deeply", hint="send a flatter one") from err
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
-        raise invalid(place_of(str(err)), f"the body does not fit: {err}") from err
+        place = place_of(str(err))
+        hint = _like(place, kind) if "unknown field" in str(err) else ""
+        raise invalid(place, f"the body does not fit: {err}", hint) from err
+
+
+def _like(field: str, kind: type[Any]) -> str:
+    near = difflib.get_close_matches(field, getattr(kind, "__struct_fields__", ()), n=1)
+    return f"did you mean {near[0]}?" if near else "leave it out"
 
 
 def text_input(text: str | bytes) -> Array:

@@ -19,7 +19,7 @@ PROMPT = {"model": "team/tiny", "prompt": "hi"}
 @pytest.mark.parametrize(
     ("path", "body", "param", "said"),
     [
-        (CHAT, {**TALK, "temprature": 1}, "temprature", "unknown field"),
+        (CHAT, {**TALK, "temprature": 1}, "temprature", "did you mean temperature?"),
         (CHAT, {"model": "team/tiny"}, "messages", "missing required"),
         (CHAT, {**TALK, "temperature": "hot"}, "temperature", "got `str`"),
         (CHAT, {**TALK, "temperature": -1}, "temperature", ">= 0"),
