@@ -41,7 +41,6 @@ STRING_METHODS: Final = _names(
     " removesuffix replace rfind rindex rpartition rsplit rstrip split splitlines startswith"
     " strip swapcase title upper"
 )
-LIST_METHODS: Final = frozenset({"count", "index"})
 MAPPING_METHODS: Final = frozenset({"get", "items", "keys", "values"})
 
 
@@ -126,6 +125,8 @@ def filter_cost(meter: Meter, name: str, values: tuple[Any, ...], options: dict[
         replace_cost(meter, *values)
     elif name == "join":
         join_cost(meter, values[1] if len(values) > 1 else options.get("d", ""), values[0])
+    elif name == "sum" and (len(values) > 2 or "start" in options):
+        raise TooCostly("it sums from a start of its own")
     elif name in {"indent", "truncate", "batch", "slice", "tojson"}:
         _check_widths(meter, values, options)
 

@@ -128,21 +128,31 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def call(self, context: Context, obj: Any, /, *args: Any, **options: Any) -> Any:
         """A call: pays for its arguments, a macro also for its text, and for the result."""
-        own = self.source_length if isinstance(obj, Macro) else 0
-        self.meter.charge(own + sum(map(length, args)) + sum(map(length, options.values())))
+        if isinstance(obj, Macro):
+            self.meter.charge(self.source_length + len(args))
+        else:
+            # It may compare, hash or print what it gets.
+            self.meter.charge_all(args, options)
         operations.method_cost(self.meter, obj, args)
         result = super().call(context, obj, *args, **options)
         self.meter.charge(length(result))
         return result
 
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """`obj[argument]`: a key is hashed, so pays for everything inside it."""
+        if isinstance(argument, tuple):
+            self.meter.charge_all(argument)
+        return super().getitem(obj, argument)
+
+    def wrap_str_format(self, value: Any) -> None:
+        """No str.format: its widths have no bounds."""
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Whether a template may touch `obj.attr`."""
         if isinstance(obj, str):
             return attr in operations.STRING_METHODS
-        if isinstance(obj, (list, tuple)):
-            return attr in operations.LIST_METHODS
         if isinstance(obj, Mapping):
             return attr in operations.MAPPING_METHODS
-        if isinstance(obj, (int, float, bytes)):
+        if isinstance(obj, (list, tuple, int, float, bytes)):
             return False
         return super().is_safe_attribute(obj, attr, value)

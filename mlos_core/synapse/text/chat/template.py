@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from jinja2 import meta
-from jinja2.exceptions import TemplateError, TemplateSyntaxError
+from jinja2.exceptions import TemplateSyntaxError
 
 from mlos_core.errors import InvalidInput, LoadFailed
 from mlos_core.synapse.text.chat.meter import SECONDS, Meter, TooCostly, weigh
@@ -39,17 +39,16 @@ class ChatTemplate:
         self._environment = BoundedEnvironment()
         self._lock = threading.Lock()
         try:
-            self.variables = frozenset(
-                meta.find_undeclared_variables(self._environment.parse(source))
-            )
+            parsed = self._environment.parse(source)
+            self.variables = frozenset(meta.find_undeclared_variables(parsed))
             self._environment.meter = Meter()
-            self._template = self._environment.from_string(source)
+            self._template = self._environment.from_string(parsed)
         except TemplateSyntaxError as error:
             raise LoadFailed(
                 f"the chat template is wrong in line {error.lineno}: {error.message}"
             ) from error
-        except (TemplateError, TooCostly, RecursionError, MemoryError, SyntaxError) as error:
-            raise LoadFailed(f"the chat template cannot be compiled: {error}") from error
+        except Exception as error:  # of jinja, of Python's compiler, of our own budget
+            raise LoadFailed(f"the chat template cannot be compiled: {error}"[:500]) from error
 
     @property
     def takes_tools(self) -> bool:
