@@ -29,7 +29,7 @@ static void quantise(const syn_step *s, const float *x, int64_t n, int64_t i,
         int form = syn_model_form(m, products[p].tensor, products[p].w);
         if (done >> form & 1) continue;
         done |= 1 << form;
-        syn_act_quantise(m->config.isa, form, x, n, step_acts(s, form, n, i, 0));
+        syn_act_quantise(m->config.isa, form, x, n, step_acts(s, products[p].tensor, form, n, i, 0));
     }
 }
 
@@ -39,8 +39,8 @@ static void multiply(const syn_step *s, int64_t rows, const product *p, int64_t 
     const syn_model *m = s->m;
     int form = syn_model_form(m, p->tensor, p->w);
     if (begin < end)
-        syn_gemm(m->config.isa, p->w, form, m->work.acts[form], rows, p->out, p->ldo, begin, end,
-                 p->add, step_gemm(s));
+        syn_gemm(m->config.isa, p->w, form, m->work.acts[syn_acts_of(p->tensor, form)], rows,
+                 p->out, p->ldo, begin, end, p->add, step_gemm(s));
 }
 
 /* A phase: several matrices, the panels of all shared out at once. */
@@ -147,7 +147,7 @@ static void gate(const syn_step *s, const product *products, const product *down
         m->ops->gate(m->config.activation, m->work.gate + at, m->work.up + at, end - begin,
                      step_row(s));
         syn_act_quantise(m->config.isa, form, step_row(s), end - begin,
-                         step_acts(s, form, ffn, i, begin));
+                         step_acts(s, SYN_MODEL_DOWN, form, ffn, i, begin));
     }
 }
 
@@ -255,6 +255,15 @@ static int missing(int64_t layer, int tensor) {
     return FAIL(SYN_E_ARGUMENT, "tensor %d of layer %lld is missing", tensor, (long long)layer);
 }
 
+/* What a KV head's query heads saw is quantised by itself. */
+static int check_o(const syn_model *m, int64_t layer) {
+    const syn_matrix *o = m->layers[layer].matrix[SYN_MODEL_O];
+    int64_t n = m->config.heads / m->config.kv_heads * m->config.head_dim;
+    if (n % SYN_BLOCK == 0 || syn_model_form(m, SYN_MODEL_O, o) == SYN_ACT_F32) return 0;
+    return FAIL(SYN_E_UNSUPPORTED, "%lld numbers per KV head are not whole blocks of %d",
+                (long long)n, SYN_BLOCK);
+}
+
 /* Before the first step: everything that must be there is. */
 static int make_ready(syn_model *m) {
     for (int64_t i = 0; i < m->config.layers; i++) {
@@ -264,6 +273,10 @@ static int make_ready(syn_model *m) {
         for (int t = SYN_MODEL_ATTN_NORM; t <= SYN_MODEL_FFN_NORM; t++) {
             if (!m->layers[i].vector[t]) return missing(i, t);
         }
+    }
+    for (int64_t i = 0; i < m->config.layers; i++) {
+        int status = check_o(m, i);
+        if (status) return status;
     }
     if (!m->embedding) return missing(0, SYN_MODEL_EMBEDDING);
     if (!m->output_norm) return missing(0, SYN_MODEL_OUTPUT_NORM);

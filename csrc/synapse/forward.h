@@ -37,13 +37,14 @@ static inline int step_next(syn_step *s, int64_t count, int64_t parts, int64_t *
     return 1;
 }
 
-/* Row `row` of the activations in a form, from a column on that begins a block. */
-static inline void *step_acts(const syn_step *s, int form, int64_t columns, int64_t row,
-                              int64_t column) {
+/* Row `row` of the activations of a tensor, from a column on that begins a block. */
+static inline void *step_acts(const syn_step *s, int tensor, int form, int64_t columns,
+                              int64_t row, int64_t column) {
     size_t size = form == SYN_ACT_8 ? sizeof(syn_act8) : sizeof(syn_act16);
     size_t at = form == SYN_ACT_F32 ? (size_t)column * sizeof(float)
                                     : (size_t)(column / SYN_BLOCK) * size;
-    return s->m->work.acts[form] + (size_t)row * syn_act_bytes(form, columns) + at;
+    char *rows = s->m->work.acts[syn_acts_of(tensor, form)];
+    return rows + (size_t)row * syn_act_bytes(form, columns) + at;
 }
 
 /* This thread's memory. */

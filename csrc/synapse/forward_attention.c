@@ -80,7 +80,7 @@ static void quantise(const syn_step *s, const syn_tile *tile, int64_t head) {
     int form = syn_model_form(m, SYN_MODEL_O, m->layers[s->layer].matrix[SYN_MODEL_O]);
     for (int64_t row = tile->out; row < tile->out + tile->count; row++)
         syn_act_quantise(m->config.isa, form, m->work.attended + row * stride + head * n, n,
-                         step_acts(s, form, stride, row, head * n));
+                         step_acts(s, SYN_MODEL_O, form, stride, row, head * n));
 }
 
 /* Tiles differ in cost, so each is a piece of its own; the last see the most and come first. */

@@ -49,7 +49,7 @@ typedef struct syn_rows {
 
 /* For SPAN rows. */
 typedef struct syn_workspace {
-    char *acts[FORMS];  /* rows of activations in each form */
+    char *acts[2 * FORMS]; /* rows of activations in each form; see syn_acts_of */
     float *q, *k, *v;   /* [SPAN][heads or kv_heads * head_dim] */
     float *attended;    /* [SPAN][heads * head_dim] */
     float *gate, *up;   /* [SPAN][ffn] */
@@ -76,6 +76,11 @@ struct syn_model {
 
 /* The form in which rows meet a matrix of layer `tensor`s (model.c). */
 int syn_model_form(const syn_model *model, int tensor, const syn_matrix *matrix);
+
+/* Inputs of O and DOWN have rows of their own: they are made while those of others are in use. */
+static inline int syn_acts_of(int tensor, int form) {
+    return tensor == SYN_MODEL_O || tensor == SYN_MODEL_DOWN ? FORMS + form : form;
+}
 
 /* Every index of the batch is checked here, and nowhere after. */
 int syn_batch_check(syn_model *model, const syn_batch *batch);

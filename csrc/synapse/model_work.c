@@ -12,14 +12,14 @@ static void most(size_t *limit, size_t n) { *limit = n > *limit ? n : *limit; }
 
 /* What one row takes in each form at most, and the scratch that the products need. */
 static void measure(const syn_model *m, const syn_matrix *matrix, int tensor,
-                    size_t acts[FORMS], size_t *scratch) {
+                    size_t acts[2 * FORMS], size_t *scratch) {
     if (!matrix) return;
     int form = syn_model_form(m, tensor, matrix);
-    most(&acts[form], syn_act_bytes(form, syn_matrix_columns(matrix)));
+    most(&acts[syn_acts_of(tensor, form)], syn_act_bytes(form, syn_matrix_columns(matrix)));
     most(scratch, syn_gemm_scratch(matrix));
 }
 
-static void measure_all(const syn_model *m, size_t acts[FORMS], size_t *scratch) {
+static void measure_all(const syn_model *m, size_t acts[2 * FORMS], size_t *scratch) {
     for (int64_t i = 0; i < m->config.layers; i++) {
         for (int t = 0; t < SYN_MODEL_EMBEDDING; t++)
             measure(m, m->layers[i].matrix[t], t, acts, scratch);
@@ -52,24 +52,24 @@ static void measure_threads(syn_model *m, size_t scratch) {
 int syn_workspace_new(syn_model *m) {
     const syn_model_config *c = &m->config;
     syn_workspace *w = &m->work;
-    size_t acts[FORMS] = {0}, scratch = 0, total = 0, at[FORMS + 8];
+    size_t acts[2 * FORMS] = {0}, scratch = 0, total = 0, at[2 * FORMS + 8];
     measure_all(m, acts, &scratch);
     measure_threads(m, scratch);
     int64_t queries = c->heads * c->head_dim, keys = c->kv_heads * c->head_dim;
     const int64_t floats[] = {queries, keys, keys, queries, c->ffn, c->ffn, c->hidden};
-    for (int i = 0; i < FORMS; i++) at[i] = total, total += SPAN * acts[i];
+    for (int i = 0; i < 2 * FORMS; i++) at[i] = total, total += SPAN * acts[i];
     for (int i = 0; i < 7; i++)
-        at[FORMS + i] = total, total += lines(SPAN * (size_t)floats[i] * sizeof(float));
-    at[FORMS + 7] = total;
+        at[2 * FORMS + i] = total, total += lines(SPAN * (size_t)floats[i] * sizeof(float));
+    at[2 * FORMS + 7] = total;
     total += (size_t)syn_pool_threads(m->pool) * w->thread_bytes;
     char *memory = aligned_alloc(LINE, total);
     if (!memory) return FAIL(SYN_E_MEMORY, "no memory for a workspace of %zu bytes", total);
     w->memory = memory;
     w->bytes = total;
-    for (int i = 0; i < FORMS; i++) w->acts[i] = memory + at[i];
+    for (int i = 0; i < 2 * FORMS; i++) w->acts[i] = memory + at[i];
     float **places[] = {&w->q, &w->k, &w->v, &w->attended, &w->gate, &w->up, &w->projected};
-    for (int i = 0; i < 7; i++) *places[i] = (float *)(void *)(memory + at[FORMS + i]);
-    w->threads = memory + at[FORMS + 7];
+    for (int i = 0; i < 7; i++) *places[i] = (float *)(void *)(memory + at[2 * FORMS + i]);
+    w->threads = memory + at[2 * FORMS + 7];
     return 0;
 }
 
