@@ -37,10 +37,6 @@ int64_t syn_packed_bytes(int type, int64_t rows, int64_t columns) {
 
 /* codes: [32] of output n -> its share of the block */
 static void put_codes(const syn_layout *l, const uint8_t *q, int n, uint8_t *block) {
-    if (l->bits == 8) {
-        for (int g = 0; g < 8; g++) memcpy(block + 64 * g + 4 * n, q + 4 * g, 4);
-        return;
-    }
     for (int j = 0; j < 4; j++) {
         uint32_t low, high;
         memcpy(&low, q + 4 * j, 4);
@@ -59,11 +55,20 @@ static void put_codes(const syn_layout *l, const uint8_t *q, int n, uint8_t *blo
 
 static void put_half(uint8_t *at, int n, uint16_t half) { memcpy(at + 2 * n, &half, 2); }
 
-static void put_plain(const syn_layout *l, const syn_codes *c, int n, uint8_t *block) {
+/* Blocks of 32 all lie in the file as d, m if there are minima, fifth bits, codes; and nibbles are
+ * paired as ours are. So codes move in words of four.
+ * from: the block of output n -> its share of the packed one */
+static void put_plain(const syn_layout *l, const uint8_t *from, int n, uint8_t *block) {
+    const uint8_t *fifth = from + 2 * (1 + l->minima), *codes = fifth + (l->bits == 5 ? 4 : 0);
     uint8_t *scales = block + syn_layout_codes_bytes(l);
-    put_codes(l, c->q, n, block);
-    put_half(scales, n, c->d);
-    if (l->minima) put_half(scales + 32, n, c->m);
+    for (int j = 0; j < (l->bits == 8 ? 8 : 4); j++)
+        memcpy(block + 64 * j + 4 * n, codes + 4 * j, 4);
+    for (int g = 0; l->bits == 5 && g < 8; g++) {
+        int bits = fifth[g / 2] >> g % 2 * 4 & 15;
+        block[256 + 8 * g + n / 2] |= (uint8_t)(bits << n % 2 * 4);
+    }
+    memcpy(scales + 2 * n, from, 2);
+    if (l->minima) memcpy(scales + 32 + 2 * n, from + 2, 2);
 }
 
 /* head: in front of eight blocks */
@@ -81,29 +86,50 @@ static void put_super(const syn_layout *l, const syn_codes *c, int n, uint8_t *h
 }
 
 /* data: `outputs` rows of the file -> one panel */
-static void pack_quantised(const syn_layout *l, const uint8_t *data, int outputs, int64_t columns,
-                           uint8_t *panel) {
+static void pack_plain(const syn_layout *l, const uint8_t *data, int outputs, int64_t columns,
+                       uint8_t *panel) {
+    size_t size = (size_t)syn_type_find(l->type)->bytes, step = syn_layout_block_bytes(l);
+    size_t row = (size_t)(columns / SYN_BLOCK) * size;
+    for (int64_t b = 0; b < columns / SYN_BLOCK; b++, data += size, panel += step) {
+        if (outputs < SYN_PANEL || l->bits == 5) memset(panel, 0, step);
+        for (int n = 0; n < outputs; n++) put_plain(l, data + (size_t)n * row, n, panel);
+    }
+}
+
+static void pack_k(const syn_layout *l, const uint8_t *data, int outputs, int64_t columns,
+                   uint8_t *panel) {
     const syn_type_info *info = syn_type_find(l->type);
-    int64_t count = columns / info->values;
-    size_t step = syn_layout_block_bytes(l) * (size_t)(info->values / SYN_BLOCK) +
-                  syn_layout_head_bytes(l);
+    int64_t count = columns / SYN_SUPER;
+    size_t step = 8 * syn_layout_block_bytes(l) + syn_layout_head_bytes(l);
     syn_codes codes = {0};
     memset(panel, 0, syn_layout_panel_bytes(l, columns));
     for (int64_t i = 0; i < count; i++) {
         for (int n = 0; n < outputs; n++) {
             info->split(data + (n * count + i) * info->bytes, &codes);
-            (l->k_block ? put_super : put_plain)(l, &codes, n, panel + (size_t)i * step);
+            put_super(l, &codes, n, panel + (size_t)i * step);
         }
+    }
+}
+
+/* Inlined with a constant size. All but the last panel have 16 outputs, a constant too. */
+static inline __attribute__((always_inline)) void transpose(size_t size, const uint8_t *data,
+                                                            int outputs, int64_t columns,
+                                                            uint8_t *panel) {
+    for (int64_t k = 0; k < columns; k++, panel += SYN_PANEL * size) {
+        for (int n = 0; n < outputs; n++)
+            memcpy(panel + (size_t)n * size, data + (size_t)(n * columns + k) * size, size);
     }
 }
 
 static void pack_floats(size_t size, const uint8_t *data, int outputs, int64_t columns,
                         uint8_t *panel) {
-    if (outputs < SYN_PANEL) memset(panel, 0, (size_t)columns * SYN_PANEL * size);
-    for (int64_t k = 0; k < columns; k++) {
-        for (int n = 0; n < outputs; n++)
-            memcpy(panel + ((size_t)k * SYN_PANEL + (size_t)n) * size,
-                   data + (size_t)(n * columns + k) * size, size);
+    if (outputs < SYN_PANEL) {
+        memset(panel, 0, (size_t)columns * SYN_PANEL * size);
+        transpose(size, data, outputs, columns, panel);
+    } else if (size == 4) {
+        transpose(4, data, SYN_PANEL, columns, panel);
+    } else {
+        transpose(2, data, SYN_PANEL, columns, panel);
     }
 }
 
@@ -129,7 +155,7 @@ int syn_pack(int type, const void *data, uint64_t bytes, int64_t rows, int64_t c
         uint8_t *panel = (uint8_t *)packed + (size_t)(n / SYN_PANEL) * size;
         int outputs = (int)(row1 - n < SYN_PANEL ? row1 - n : SYN_PANEL);
         if (l->bits)
-            pack_quantised(l, from, outputs, columns, panel);
+            (l->k_block ? pack_k : pack_plain)(l, from, outputs, columns, panel);
         else
             pack_floats((size_t)syn_type_find(type)->bytes, from, outputs, columns, panel);
     }
