@@ -153,7 +153,7 @@ def main() -> int:
     http_rows.show(console, rows)
     if args.json:
         report.write(args.json, machine, rows)
-    if args.picture:
+    if args.picture and rows:
         http_rows.draw(machine, rows, args.picture)
     left = leftovers.complaints(before, tag)
     for name, reason in failures.items():
