@@ -71,7 +71,7 @@ def arguments() -> argparse.Namespace:
     add("--window", type=int, default=1000, help="tokens that are read as one text (1000)")
     add("--stride", type=int, default=4, help="each so many positions of the text for KL (4)")
     add("--new-tokens", type=int, default=64)
-    add("--folder", type=Path, help="keep tokens, answers and distributions here")
+    add("--folder", type=Path, help="keep all files here; what is there is used")
     for who, variable in PYTHONS.items():
         add(f"--{who}-python", default=os.environ.get(variable, sys.executable), metavar="PYTHON")
     args = parser.parse_args()
@@ -129,10 +129,11 @@ def compete(args: argparse.Namespace, folder: Path, console: Console) -> dict[st
         run(args, folder, "judge.py", "judge", name=JUDGE)
     results = {JUDGE: json.loads((folder / f"{JUDGE}.json").read_text())}
     for name in args.contestants:
-        console.print(f"{name} answers")
-        each = CONTESTANTS[name]
-        model = str(make_f32(args, folder) if each.f32 else args.model.resolve())
-        run(args, folder, each.script, each.python, name=name, model=model, option=each.option)
+        if not (folder / f"{name}.json").exists():
+            console.print(f"{name} answers")
+            each = CONTESTANTS[name]
+            model = str(make_f32(args, folder) if each.f32 else args.model.resolve())
+            run(args, folder, each.script, each.python, name=name, model=model, option=each.option)
         results[name] = json.loads((folder / f"{name}.json").read_text())
         off = results[name]["perplexity"] / results[JUDGE]["perplexity"] - 1
         results[name]["perplexity_off"] = off * 100
@@ -187,6 +188,8 @@ def keep(path: Path, model: Path, new: Sequence[report.Row]) -> None:
 
 def main() -> int:
     args, console = arguments(), Console()
+    if not console.is_terminal:
+        console.width = 120
     with tempfile.TemporaryDirectory(prefix="llm-accuracy-") as name:
         folder = (args.folder or Path(name)).resolve()
         folder.mkdir(parents=True, exist_ok=True)

@@ -79,6 +79,8 @@ def config_from_gguf(
     read = _read(metadata, name)
     _refuse(read, name)
     if name == "gemma3":
+        if rope_factors is not None:
+            raise Unsupported("Gemma 3 with a tensor rope_freqs.weight is unknown")
         return finish(_gemma3(read, metadata, vocab_size))
     values = _frequencies(read)
     if rope_factors is not None:
@@ -86,7 +88,8 @@ def config_from_gguf(
     return finish(
         ModelConfig(
             family=name,
-            layers=(LayerConfig(window=read.window),) * read.layers,
+            # Files of Qwen repeat a window that their models do not use.
+            layers=(LayerConfig(read.window if name == "llama" else 0),) * read.layers,
             activation="silu",
             attention_scale=read.scale or 1 / math.sqrt(read.head_dim),
             ropes=(RopeConfig(tuple(values.tolist()), interleaved=name == "llama"),),

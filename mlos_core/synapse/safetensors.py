@@ -136,6 +136,11 @@ def _short(name: str) -> str:
     return repr(name if len(name) <= 80 else name[:80] + "...")
 
 
+def has_safetensors(folder: Path) -> bool:
+    """Whether a folder has weights of this format where Hugging Face puts them."""
+    return (folder / SINGLE).exists() or (folder / INDEX).exists()
+
+
 def open_folder_tensors(folder: Path) -> tuple[tuple[Path, ...], dict[str, SafeTensor]]:
     """The tensors of a folder's model.safetensors, or of the parts that its index names.
 

@@ -75,8 +75,29 @@ def number(name, value):
     return (name, kind, value)
 
 
-def from_model(files, arch, extra=(), factors=None):
-    """The GGUF file, float32 throughout, of an opened Hugging Face model."""
+def q8_0(values):
+    """Blocks of 32: a half float and 32 int8."""
+    blocks = values.reshape(-1, 32)
+    d = (np.abs(blocks).max(1, keepdims=True) / 127).astype(np.float16)
+    q = np.rint(blocks / np.maximum(d.astype(np.float32), 1e-9)).astype(np.int8)
+    return np.concatenate([d.view(np.uint8), q.view(np.uint8)], 1).tobytes()
+
+
+def q4_1(values):
+    """Blocks of 32: scale and minimum as half floats, 32 codes of 4 bits."""
+    blocks = values.reshape(-1, 32)
+    m = blocks.min(1, keepdims=True)
+    d = (blocks.max(1, keepdims=True) - m) / 15
+    q = np.rint((blocks - m) / np.maximum(d, 1e-9)).clip(0, 15).astype(np.uint8)
+    head = np.concatenate([d, m], 1).astype(np.float16).view(np.uint8)
+    return np.concatenate([head, q[:, :16] | q[:, 16:] << 4], 1).tobytes()
+
+
+QUANTISED = {"Q4_1": (3, q4_1), "Q8_0": (8, q8_0)}
+
+
+def from_model(files, arch, extra=(), factors=None, matrices=""):
+    """The GGUF file of an opened Hugging Face model: float32, matrices as one of `QUANTISED`."""
     config = files.config
     keys = [number("general.architecture", arch)]
     keys += [number(f"{arch}.{name}", value) for name, value in sizes(config).items()]
@@ -87,7 +108,11 @@ def from_model(files, arch, extra=(), factors=None):
             heads = config.heads if ".attn_q." in name else config.kv_heads
             values = interleave(values, heads)
         shape = (tensor.columns,) if tensor.rows == 1 else (tensor.columns, tensor.rows)
-        tensors.append((name, shape, 0, values.tobytes()))
+        kind, data = 0, values.tobytes()
+        if matrices and tensor.rows > 1:
+            kind, quantise = QUANTISED[matrices]
+            data = quantise(values)
+        tensors.append((name, shape, kind, data))
     if factors is not None:
         values = np.asarray(factors, np.float32)
         tensors.append(("rope_freqs.weight", values.shape, 0, values.tobytes()))

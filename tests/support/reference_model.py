@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""A decoder in NumPy, float64, as plain as it can be said: what every executor is judged by."""
+"""A decoder in NumPy, as plain as it can be said: what every executor is judged by."""
 
 from __future__ import annotations
 
@@ -9,27 +9,31 @@ from mlos_core.synapse.native import check, ffi, lib
 
 
 def dequantise(tensor):
-    """A tensor's values, float64[rows, columns]."""
+    """A tensor's values, float32[rows, columns]."""
     shape = (tensor.rows, tensor.columns)
     if tensor.type == 0:
-        return np.frombuffer(tensor.data, np.float32).reshape(shape).astype(np.float64)
+        return np.frombuffer(tensor.data, np.float32).reshape(shape)
     if tensor.type == 1:
-        return np.frombuffer(tensor.data, np.float16).reshape(shape).astype(np.float64)
+        return np.frombuffer(tensor.data, np.float16).reshape(shape).astype(np.float32)
     if tensor.type == 30:
         bits = np.frombuffer(tensor.data, np.uint16).astype(np.uint32) << 16
-        return bits.view(np.float32).reshape(shape).astype(np.float64)
+        return bits.view(np.float32).reshape(shape)
     out = np.empty(shape, np.float32)
     source, target = ffi.from_buffer(tensor.data), ffi.from_buffer("float[]", out)
     check(lib.syn_dequantise(tensor.type, source, tensor.data.nbytes, *shape, target))
-    return out.astype(np.float64)
+    return out
 
 
 class ReferenceModel:
-    """The whole text at once, no cache: `logits(tokens)` is float64[t, vocab]."""
+    """The whole text at once, no cache, in `dtype`: `logits(tokens)` is [t, vocab]."""
 
-    def __init__(self, files):
+    def __init__(self, files, dtype=np.float64):
         self.config = files.config
-        self._weights = {name: dequantise(tensor) for name, tensor in files.tensors.items()}
+        self._dtype = dtype
+        self._weights = {
+            name: dequantise(tensor).astype(dtype, copy=False)
+            for name, tensor in files.tensors.items()
+        }
 
     def logits(self, tokens):
         config = self.config
@@ -72,7 +76,7 @@ class ReferenceModel:
             x = self._norm(x, name + "_norm.weight")
         rope = self.config.ropes[layer.rope]
         angles = np.arange(len(h))[:, None, None] * np.array(rope.frequencies)
-        sin, cos = np.sin(angles), np.cos(angles)
+        sin, cos = np.sin(angles).astype(self._dtype), np.cos(angles).astype(self._dtype)
         half = x.shape[-1] // 2
         first = (..., slice(0, None, 2)) if rope.interleaved else (..., slice(0, half))
         second = (..., slice(1, None, 2)) if rope.interleaved else (..., slice(half, None))

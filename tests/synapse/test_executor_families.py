@@ -6,6 +6,7 @@ from pathlib import Path
 import gguf_writer
 import numpy as np
 import pytest
+from reference_model import ReferenceModel
 
 from mlos_core.synapse.executor import Executor
 from mlos_core.synapse.native import ISAS, lib
@@ -22,9 +23,16 @@ def expected(name):
         return found["tokens"], found["logits"]
 
 
-def logits(files, tokens, isa, *, kv_dtype="float32", chunks=()):
+def logits(files, tokens, isa, *, kv_dtype="float32", precision="mixed", chunks=()):
     """All logits, the text cut at `chunks`, its blocks in the cache in no order."""
-    executor = Executor(files, threads=2, isa=ISAS[isa], kv_blocks=BLOCKS, kv_dtype=kv_dtype)
+    executor = Executor(
+        files,
+        threads=2,
+        isa=ISAS[isa],
+        kv_blocks=BLOCKS,
+        kv_dtype=kv_dtype,
+        precision=precision,
+    )
     table = np.array([[2, 0, 3, 1]], np.int32)
     out = []
     for part in np.split(np.arange(len(tokens), dtype=np.int32), list(chunks)):
@@ -70,3 +78,28 @@ def test_interleaved_ropes_of_gguf_files_give_the_same_logits(isa, tmp_path):
     with open_model(tmp_path) as files:
         assert files.config.ropes[0].interleaved
         np.testing.assert_allclose(logits(files, tokens, isa), wanted, atol=1e-4)
+
+
+def log_softmax(values):
+    values = values - values.max(-1, keepdims=True)
+    return values - np.log(np.exp(values).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("matrices", gguf_writer.QUANTISED)
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_quantised_model_is_as_exact_as_its_activations(family, matrices, tmp_path):
+    """Mean KL divergence from the dequantised weights, in nats."""
+    tokens, _ = expected(family)
+    path = tmp_path / "model.gguf"
+    with open_model(DATA / family) as files:
+        path.write_bytes(gguf_writer.from_model(files, family, matrices=matrices))
+    with open_model(path) as files:
+        wanted = log_softmax(ReferenceModel(files).logits(tokens))
+        found = {
+            precision: log_softmax(logits(files, tokens, HERE[-1], precision=precision))
+            for precision in ("int8", "mixed", "int16")
+        }
+    kl = {k: (np.exp(wanted) * (wanted - v)).sum(-1).mean() for k, v in found.items()}
+    assert kl["int16"] < kl["mixed"] < kl["int8"], kl
+    assert kl["int16"] < 2e-5, kl
+    assert kl["int8"] < 3e-3, kl

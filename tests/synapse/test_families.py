@@ -222,6 +222,17 @@ def folder(tmp_path):
     return Path(shutil.copytree(DATA / "llama", tmp_path / "llama"))
 
 
+def test_a_configuration_beside_a_gguf_file_does_not_hide_it(folder):
+    with open_model(folder) as files:
+        content = gguf_writer.from_model(files, "llama")
+    (folder / "model.gguf").write_bytes(content)
+    with open_model(folder) as files:
+        assert [path.name for path in files.paths] == ["model.safetensors"]
+    (folder / "model.safetensors").unlink()
+    with open_model(folder) as files:
+        assert [path.name for path in files.paths] == ["model.gguf"]
+
+
 def test_special_tokens_of_generation_come_first(folder):
     (folder / "generation_config.json").write_text('{"eos_token_id": [5, 2], "pad_token_id": 7}')
     with open_model(folder) as files:

@@ -513,6 +513,14 @@ def test_tensors_of_a_folder_are_matrices_and_vectors_of_floats(folder, tensor, 
         open_model(folder)
 
 
+def test_rope_factors_are_not_for_gemma(tmp_path):
+    with open_model(DATA / "gemma3") as files:
+        content = g.from_model(files, "gemma3", factors=[1.0] * 8)
+    (tmp_path / "model.gguf").write_bytes(content)
+    with pytest.raises(Unsupported, match=r"rope_freqs\.weight"):
+        open_model(tmp_path)
+
+
 def test_a_tensor_that_nobody_knows_is_named(folder):
     content = s.write({"model.layers.0.self_attn.sinks": ("F32", (4,), bytes(16))})
     (folder / "model.safetensors").write_bytes(content)
