@@ -15,7 +15,7 @@ from mlos_core.synapse.engine.text import Text
 from mlos_core.types import Array
 
 INPUTS: Final = ("text", "tokens", "messages")
-MAX_CHARACTERS_PER_TOKEN: Final = 64
+MAX_CHARACTERS_PER_TOKEN: Final = 16
 """A text longer than the context times this is refused before it is tokenized."""
 
 
