@@ -128,5 +128,5 @@ def test_what_is_no_model_is_a_load_failure(tmp_path):
     with pytest.raises(MlosError, match=r"bad\.gguf"):
         load(tmp_path / "bad.gguf")
     (tmp_path / "config.json").write_text("[1")
-    with pytest.raises(LoadFailed):
+    with pytest.raises(MlosError, match=r"config\.json"):
         load(tmp_path)
