@@ -252,7 +252,7 @@ static void run_thread(void *arg, int thread, int threads) {
 }
 
 static int missing(int64_t layer, int tensor) {
-    return FAIL(SYN_E_ARGUMENT, "tensor %d of layer %lld is missing", tensor, (long long)layer);
+    return FAIL(SYN_E_FORMAT, "tensor %d of layer %lld is missing", tensor, (long long)layer);
 }
 
 /* What a KV head's query heads saw is quantised by itself. */
