@@ -12,9 +12,11 @@ import gguf_writer
 import msgspec
 import numpy as np
 import pytest
+import safetensors_writer
 from reference_model import ReferenceModel
 
 from mlos_core.errors import LoadFailed, Unsupported
+from mlos_core.synapse import safetensors
 from mlos_core.synapse.config import LayerConfig
 from mlos_core.synapse.families_hf import model_from_hf
 from mlos_core.synapse.weights import open_model
@@ -261,6 +263,25 @@ def test_a_chat_template_is_a_file_an_entry_or_one_of_several(folder):
     (folder / "chat_template.jinja").write_text("J")
     with open_model(folder) as files:
         assert files.chat_template == "J"
+
+
+@pytest.mark.parametrize("prefix", ["language_model.model.", "model.language_model."])
+def test_the_language_model_is_taken_out_of_a_multimodal_folder(prefix, tmp_path):
+    found = safetensors.parse(memoryview((DATA / "gemma3" / "model.safetensors").read_bytes()))
+    tensors = {
+        name.replace("model.", prefix, 1): (t.dtype, t.shape, bytes(t.data))
+        for name, t in found.items()
+    }
+    tensors["vision_tower.vision_model.post_layernorm.weight"] = ("F32", (2,), bytes(8))
+    tensors["multi_modal_projector.mm_soft_emb_norm.weight"] = ("F32", (2,), bytes(8))
+    (tmp_path / "model.safetensors").write_bytes(safetensors_writer.write(tensors))
+    config = {"model_type": "gemma3", "text_config": config_of("gemma3")}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with open_model(tmp_path) as whole, open_model(DATA / "gemma3") as alone:
+        assert whole.config == alone.config
+        assert {n: bytes(t.data) for n, t in whole.tensors.items()} == {
+            n: bytes(t.data) for n, t in alone.tensors.items()
+        }
 
 
 def test_a_tied_head_is_not_kept_twice(folder):
