@@ -100,7 +100,7 @@ def model_from_hf(values: Mapping[str, Any]) -> HfModel:
         Unsupported: an architecture, rope, activation or feature that the engine does not have.
     """
     name = values.get("model_type")
-    if name not in _FAMILIES:
+    if not isinstance(name, str) or name not in _FAMILIES:
         raise unknown(str(name))
     family = _FAMILIES[name]
     read = _read(values, family)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BUSL-1.1
 """Model files that are broken, cut or made to hurt: an error with a reason, nothing else."""
 
+import contextlib
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import safetensors_writer as s
 
 from mlos_core.errors import LoadFailed, Unsupported
 from mlos_core.synapse import gguf, safetensors
+from mlos_core.synapse.families_hf import model_from_hf
 from mlos_core.synapse.weights import open_model
 
 DATA = Path(__file__).parent / "data"
@@ -366,6 +368,52 @@ def model(change=lambda keys, tensors: None, arch="llama"):
             tensors[name] = (name, shape, 0, bytes(tensor.data))
     change(keys, tensors)
     return g.write(list(keys.values()), list(tensors.values()))
+
+
+JUNK = [None, True, -1, 0, 3, 2**70, 0.5, -0.0, 1e300, "", "x", [], [[]], {}, {"factor": [1]}]
+CONFIG_KEYS = [
+    *("model_type", "text_config", "rope_parameters", "rope_scaling", "layer_types"),
+    *("sliding_window", "use_sliding_window", "max_window_layers", "sliding_window_pattern"),
+    *("head_dim", "num_key_value_heads", "hidden_act", "hidden_activation", "rms_norm_eps"),
+    *("rope_theta", "rope_local_base_freq", "query_pre_attn_scalar", "final_logit_softcapping"),
+    *("partial_rotary_factor", "tie_word_embeddings", "quantization_config", "vocab_size"),
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "max_position_embeddings"),
+]
+
+
+@pytest.mark.parametrize("key", CONFIG_KEYS)
+@pytest.mark.parametrize("name", ["llama3", "qwen2", "gemma3"])
+def test_junk_in_a_configuration_is_refused_or_of_no_account(name, key):
+    config = json.loads((DATA / name / "config.json").read_text())
+    junk = [*JUNK, *({"full_attention": each, "rope_type": each} for each in JUNK)]
+    junk += [{"rope_type": "llama3", "factor": each, "rope_theta": each} for each in JUNK]
+    for each in junk:
+        with contextlib.suppress(LoadFailed, Unsupported):
+            for rope in model_from_hf(config | {key: each}).config.ropes:
+                assert all(0 <= frequency < 1e30 for frequency in rope.frequencies)
+
+
+MORE_KEYS = [
+    *("attention.head_count_kv", "attention.key_length", "attention.value_length"),
+    *("attention.sliding_window", "attention.sliding_window_pattern", "attention.scale"),
+    *("rope.freq_base", "rope.freq_base_swa", "rope.dimension_count", "rope.scaling.type"),
+    *("rope.scaling.factor", "rope.scale_linear", "final_logit_softcapping", "expert_count"),
+    *("embedding_length", "feed_forward_length", "attention.layer_norm_rms_epsilon"),
+]
+
+
+@pytest.mark.parametrize("arch", ["llama", "qwen3", "gemma3"])
+def test_junk_in_the_keys_of_a_gguf_file_is_refused_or_of_no_account(arch, written):
+    values = [(0, 0), (4, 2**32 - 1), (5, -1), (7, True), (8, ""), (6, 1e-30), (6, float("nan"))]
+    values += [(12, 1e300), ((9, 4), []), ((9, 8), ["x"]), ((9, 7), [True, False])]
+    for key in [*MORE_KEYS, "block_count", "attention.head_count", "context_length"]:
+        for kind, value in values:
+
+            def change(keys, _, key=key, kind=kind, value=value):
+                keys[key] = (f"{arch}.{key}", kind, value)
+
+            with contextlib.suppress(LoadFailed, Unsupported):
+                written(model(change, arch)).close()
 
 
 def test_the_unchanged_model_opens(written):
