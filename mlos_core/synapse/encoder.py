@@ -8,47 +8,20 @@ every instruction set.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from mlos_core.errors import Closed, InvalidInput, LoadFailed, MlosError, OutOfMemory, Unsupported
-from mlos_core.synapse.encoder_files import BertConfig, EncoderFiles, open_encoder
+from mlos_core.errors import Closed, InvalidInput, MlosError, OutOfMemory
+from mlos_core.synapse.encoder_files import EncoderFiles, open_encoder
+from mlos_core.synapse.encoder_weights import forget_pages, native_config, weights
 from mlos_core.synapse.native import check, choose_isa, ffi, lib
-from mlos_core.synapse.safetensors import SafeTensor
 from mlos_core.types import Array
 
-_TYPES: Final = {"F32": 0, "F16": 1, "BF16": 30}
-_POOLINGS: Final = {"mean": lib.SYN_POOLING_MEAN, "cls": lib.SYN_POOLING_CLS}
-
-_WHOLE: Final = {
-    "embeddings.word_embeddings.weight": lib.SYN_ENCODER_WORDS,
-    "embeddings.position_embeddings.weight": lib.SYN_ENCODER_POSITIONS,
-    "embeddings.token_type_embeddings.weight": lib.SYN_ENCODER_TYPES,
-    "embeddings.LayerNorm.weight": lib.SYN_ENCODER_NORM,
-    "embeddings.LayerNorm.bias": lib.SYN_ENCODER_NORM_BIAS,
-}
-_LAYER: Final = {
-    "attention.self.query.weight": lib.SYN_ENCODER_QUERY,
-    "attention.self.query.bias": lib.SYN_ENCODER_QUERY_BIAS,
-    "attention.self.key.weight": lib.SYN_ENCODER_KEY,
-    "attention.self.key.bias": lib.SYN_ENCODER_KEY_BIAS,
-    "attention.self.value.weight": lib.SYN_ENCODER_VALUE,
-    "attention.self.value.bias": lib.SYN_ENCODER_VALUE_BIAS,
-    "attention.output.dense.weight": lib.SYN_ENCODER_PROJECTION,
-    "attention.output.dense.bias": lib.SYN_ENCODER_PROJECTION_BIAS,
-    "attention.output.LayerNorm.weight": lib.SYN_ENCODER_ATTENTION_NORM,
-    "attention.output.LayerNorm.bias": lib.SYN_ENCODER_ATTENTION_NORM_BIAS,
-    "intermediate.dense.weight": lib.SYN_ENCODER_UP,
-    "intermediate.dense.bias": lib.SYN_ENCODER_UP_BIAS,
-    "output.dense.weight": lib.SYN_ENCODER_DOWN,
-    "output.dense.bias": lib.SYN_ENCODER_DOWN_BIAS,
-    "output.LayerNorm.weight": lib.SYN_ENCODER_OUTPUT_NORM,
-    "output.LayerNorm.bias": lib.SYN_ENCODER_OUTPUT_NORM_BIAS,
-}
+MOST_THREADS: Final = 256
 
 
 class Encoder:
@@ -60,12 +33,15 @@ class Encoder:
         isa: instruction set by its number; None for the best one here.
 
     Raises:
+        InvalidInput: an impossible number of threads.
         LoadFailed, Unsupported: see `open_encoder`; a tensor is missing or has another shape.
     """
 
     def __init__(
         self, model: Path | str | EncoderFiles, *, threads: int = 1, isa: int | None = None
     ) -> None:
+        if not 1 <= threads <= MOST_THREADS:
+            raise InvalidInput(f"{threads} threads are not between 1 and {MOST_THREADS}")
         files = model if isinstance(model, EncoderFiles) else open_encoder(Path(model))
         self.hidden_size = files.config.hidden_size
         self.vocab_size = files.config.vocab_size
@@ -146,19 +122,17 @@ class Encoder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- loading --------------------------------------------------------------------------
-
     def _load(self, files: EncoderFiles) -> None:
-        config = _native_config(files)
-        rows, columns = ffi.new("int64_t *"), ffi.new("int64_t *")
-        for name, number, layer in _places(files.config):
-            check(lib.syn_encoder_shape(config, number, rows, columns))
-            tensor = _find(files, name, (rows[0], columns[0]))
-            data = ffi.from_buffer(tensor.data)
-            kind, size = _TYPES[tensor.dtype], tensor.data.nbytes
-            check(lib.syn_encoder_set(self._encoder, number, layer, kind, data, size))
-            if number <= lib.SYN_ENCODER_TYPES:
+        for weight in weights(files):
+            data = ffi.from_buffer(weight.data)
+            check(
+                lib.syn_encoder_set(
+                    self._encoder, weight.number, weight.layer, weight.type, data, len(data)
+                )
+            )
+            if weight.number <= lib.SYN_ENCODER_TYPES:
                 self._kept.append(data)
+        forget_pages(files)
 
 
 def _joined(sequences: Sequence[Sequence[int]], count: int) -> npt.NDArray[np.int32]:
@@ -169,54 +143,9 @@ def _joined(sequences: Sequence[Sequence[int]], count: int) -> npt.NDArray[np.in
         raise InvalidInput(f"a token is no number of 32 bits: {err}") from None
 
 
-def _places(config: BertConfig) -> Iterator[tuple[str, int, int]]:
-    """Every tensor's name, its number in the library, and its layer."""
-    for name, number in _WHOLE.items():
-        yield name, number, 0
-    for layer in range(config.num_hidden_layers):
-        for name, number in _LAYER.items():
-            yield f"encoder.layer.{layer}.{name}", number, layer
-
-
-def _find(files: EncoderFiles, name: str, shape: tuple[int, int]) -> SafeTensor:
-    tensor = files.tensors.get(name)
-    if tensor is None:
-        raise LoadFailed(f"the tensor {name} is missing", hint="is this a whole BERT?")
-    if tensor.dtype not in _TYPES:
-        raise Unsupported(
-            f"the tensor {name} has the type {tensor.dtype}", hint="known: " + ", ".join(_TYPES)
-        )
-    wanted = shape if shape[0] > 1 or len(tensor.shape) == 2 else shape[1:]
-    if tuple(tensor.shape) != wanted:
-        raise LoadFailed(
-            f"the tensor {name} has the shape {list(tensor.shape)}; "
-            f"by the configuration it is {list(wanted)}"
-        )
-    return tensor
-
-
-def _native_config(files: EncoderFiles) -> Any:
-    config = files.config
-    return ffi.new(
-        "syn_encoder_config *",
-        {
-            "words": config.vocab_size,
-            "positions": config.max_position_embeddings,
-            "types": config.type_vocab_size,
-            "hidden": config.hidden_size,
-            "layers": config.num_hidden_layers,
-            "heads": config.num_attention_heads,
-            "ffn": config.intermediate_size,
-            "eps": config.layer_norm_eps,
-            "pooling": _POOLINGS[files.pooling],
-            "norm": files.normalise,
-        },
-    )
-
-
 def _new_encoder(files: EncoderFiles) -> Any:
     made = ffi.new("syn_encoder **")
-    check(lib.syn_encoder_new(made, _native_config(files)))
+    check(lib.syn_encoder_new(made, native_config(files)))
     return made[0]
 
 

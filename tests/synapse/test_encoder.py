@@ -107,6 +107,12 @@ def test_impossible_tokens_are_the_callers_mistake(make, sequences):
     assert encoder.encode([[1]]).shape == (1, 36)
 
 
+@pytest.mark.parametrize("threads", [0, -1, 257])
+def test_impossible_numbers_of_threads_are_refused(folder, threads):
+    with pytest.raises(InvalidInput, match="threads"):
+        Encoder(folder, threads=threads)
+
+
 def test_a_closed_encoder_says_so(make):
     encoder, _ = make()
     encoder.close()
