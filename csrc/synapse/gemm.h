@@ -24,5 +24,7 @@ void syn_gemm_avx2(const syn_gemm_call *call);
 void syn_gemm_float_avx2(const syn_gemm_call *call);
 void syn_gemm_avx512(const syn_gemm_call *call);
 void syn_gemm_float_avx512(const syn_gemm_call *call);
+void syn_gemm_amx(const syn_gemm_call *call);
+void syn_gemm_emulated(const syn_gemm_call *call); /* AMX's tiles on AVX-512, for tests */
 
 #endif

@@ -8,42 +8,12 @@
  *     isum = -z * sum(q) + sum(q * u)
  * Of 12 instructions for 512 products (Q4_1) 8 are dots; all compete for the same two pipes, which
  * makes 2/3 of the dots' peak the limit. */
-#include "gemm_avx512.h"
-
-enum { ROWS = 64 /* that share an unpacked block */, PANELS = 2 /* at most, of a step */ };
-enum { AHEAD = 6144 /* bytes; measured: 4096 to 8192 are alike, 2048 is worse */ };
-
-/* Panels far apart are taken together: each is its own address stream through the weights. */
-typedef struct {
-    const uint8_t *panel[PANELS];
-    int64_t n0[PANELS];
-} panels;
-
-/* Of row i and panel p of `count`: at i * count + p. */
-typedef struct {
-    float acc[ROWS * PANELS][SYN_PANEL];
-    int32_t isum[ROWS * PANELS][SYN_PANEL]; /* of the first half of a block */
-} sums;
+#include "gemm_walk_avx512.h"
 
 SYN_INLINE __m512i broadcast(const void *four_bytes) {
     int32_t value;
     memcpy(&value, four_bytes, sizeof value);
     return _mm512_set1_epi32(value);
-}
-
-/* A few rows per block keep the processor busy for longer than its window of loads is deep. */
-SYN_INLINE void fetch_ahead(syn_layout l, const uint8_t *codes) {
-    for (size_t i = 0; i < syn_layout_block_bytes(&l); i += 64)
-        _mm_prefetch((const char *)((uintptr_t)codes + AHEAD + i), _MM_HINT_T0);
-}
-
-/* acc = fma(isum, d * s, acc), and the minimum after a block's last half. */
-SYN_INLINE void finish(syn_layout l, __m512i isum, __m512 d, __m512 m, float s, float x, int last,
-                       float *at) {
-    __m512 acc = _mm512_load_ps(at);
-    acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(isum), _mm512_mul_ps(d, _mm512_set1_ps(s)), acc);
-    if (l.minima && last) acc = _mm512_fmadd_ps(m, _mm512_set1_ps(x), acc);
-    _mm512_store_ps(at, acc);
 }
 
 /* Groups [g0, g1) of four inputs: a block, or a half of it with a scale of its own. Two chains of
@@ -120,67 +90,23 @@ SYN_INLINE void step16(syn_layout l, int count, const syn_place *at, int h, cons
     }
 }
 
-static void write_out(const syn_gemm_call *c, const panels *ps, int count, int64_t i0, int64_t rows,
-                      sums *in) {
-    for (int p = 0; p < count; p++) {
-        int64_t n = c->w->rows - ps->n0[p];
-        __mmask16 mask = n < SYN_PANEL ? (__mmask16)((1 << n) - 1) : 0xffff;
-        for (int64_t i = 0; i < rows; i++) {
-            float *out = c->out + (i0 + i) * c->ldo + ps->n0[p];
-            __m512 acc = _mm512_load_ps(in->acc[i * count + p]);
-            if (c->add) acc = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), acc);
-            _mm512_mask_storeu_ps(out, mask, acc);
-        }
+SYN_INLINE void block(syn_layout l, int form, int count, const syn_place *at,
+                      const syn_gemm_call *c, int64_t i0, int64_t rows, int64_t b, sums *out) {
+    const uint8_t *acts = activations(c, i0, b);
+    if (form == SYN_ACT_16) {
+        step16(l, count, at, 0, acts, c->stride, rows, out);
+        step16(l, count, at, 1, acts, c->stride, rows, out);
+    } else if (l.halves == 2) {
+        step8(l, count, at, 0, 4, acts, c->stride, rows, out);
+        step8(l, count, at, 4, 8, acts, c->stride, rows, out);
+    } else {
+        step8(l, count, at, 0, 8, acts, c->stride, rows, out);
     }
-}
-
-SYN_INLINE void rows_by_panels(syn_layout l, int form, int count, const syn_gemm_call *c,
-                               const panels *ps, int64_t i0, int64_t rows) {
-    sums *out = c->scratch;
-    memset(out->acc, 0, (size_t)(rows * count) * sizeof *out->acc);
-    for (int64_t b = 0; b < c->w->columns / SYN_BLOCK; b++) {
-        size_t size = form == SYN_ACT_8 ? sizeof(syn_act8) : sizeof(syn_act16);
-        const uint8_t *acts = c->acts + (size_t)i0 * c->stride + (size_t)b * size;
-        syn_place at[PANELS];
-        for (int p = 0; p < count; p++) {
-            at[p] = syn_block_place(l, ps->panel[p], b);
-            fetch_ahead(l, at[p].codes);
-        }
-        if (form == SYN_ACT_16) {
-            step16(l, count, at, 0, acts, c->stride, rows, out);
-            step16(l, count, at, 1, acts, c->stride, rows, out);
-        } else if (l.halves == 2) {
-            step8(l, count, at, 0, 4, acts, c->stride, rows, out);
-            step8(l, count, at, 4, 8, acts, c->stride, rows, out);
-        } else {
-            step8(l, count, at, 0, 8, acts, c->stride, rows, out);
-        }
-    }
-    write_out(c, ps, count, i0, rows, out);
-}
-
-/* [p0, p1) in groups of `count` panels, one from each of `count` equal ranges. */
-SYN_INLINE int64_t groups(syn_layout l, int form, int count, const syn_gemm_call *c, int64_t p0,
-                          int64_t i0, int64_t rows) {
-    int64_t each = (c->p1 - p0) / count;
-    for (int64_t g = 0; g < each; g++) {
-        panels ps;
-        for (int p = 0; p < count; p++) {
-            int64_t panel = p0 + p * each + g;
-            ps.panel[p] = c->w->data + (size_t)panel * c->w->panel_bytes;
-            ps.n0[p] = panel * SYN_PANEL;
-        }
-        rows_by_panels(l, form, count, c, &ps, i0, rows);
-    }
-    return p0 + each * count;
 }
 
 SYN_INLINE void kernel(syn_layout l, int form, const syn_gemm_call *c) {
-    for (int64_t i0 = 0; i0 < c->m; i0 += ROWS) {
-        int64_t rows = c->m - i0 < ROWS ? c->m - i0 : ROWS, p0 = c->p0;
-        p0 = groups(l, form, 2, c, p0, i0, rows);
-        groups(l, form, 1, c, p0, i0, rows);
-    }
+    for (int64_t i0 = 0; i0 < c->m; i0 += ROWS)
+        walk_panels(block, l, form, c, i0, c->m - i0 < ROWS ? c->m - i0 : ROWS);
 }
 
 SYN_KERNELS()

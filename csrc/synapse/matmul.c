@@ -4,10 +4,18 @@
 
 #include "gemm.h"
 
+/* Sums of 64 rows and two panels, unpacked weights, and for tiles those rows' activations. */
 size_t syn_gemm_scratch(const syn_matrix *w) {
-    (void)w;
-    return 64 * 1024;
+    return 32 * 1024 + 64 * 2 * (size_t)w->columns * (w->layout.bits != 0);
 }
+
+/* By instruction set: for quantised weights, for float ones. */
+static void (*const kernels[][2])(const syn_gemm_call *) = {
+    [SYN_REFERENCE] = {syn_gemm_reference, syn_gemm_reference},
+    [SYN_AVX2] = {syn_gemm_avx2, syn_gemm_float_avx2},
+    [SYN_AVX512] = {syn_gemm_avx512, syn_gemm_float_avx512},
+    [SYN_AMX] = {syn_gemm_amx, syn_gemm_float_avx512},
+};
 
 void syn_gemm(int isa, const syn_matrix *w, int form, const void *acts, int64_t m, float *out,
               int64_t ldo, int64_t p0, int64_t p1, int add, void *scratch) {
@@ -15,13 +23,7 @@ void syn_gemm(int isa, const syn_matrix *w, int form, const void *acts, int64_t 
         .w = w, .form = form, .acts = acts, .stride = syn_act_bytes(form, w->columns),
         .m = m, .out = out, .ldo = ldo, .p0 = p0, .p1 = p1, .add = add, .scratch = scratch,
     };
-    int floats = !w->layout.bits;
-    if (isa >= SYN_AVX512)
-        (floats ? syn_gemm_float_avx512 : syn_gemm_avx512)(&call);
-    else if (isa == SYN_AVX2)
-        (floats ? syn_gemm_float_avx2 : syn_gemm_avx2)(&call);
-    else
-        syn_gemm_reference(&call);
+    kernels[isa][!w->layout.bits](&call);
 }
 
 int syn_matmul(int isa, const syn_matrix *w, int form, const float *x, int64_t m, float *out,

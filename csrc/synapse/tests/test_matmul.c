@@ -4,10 +4,12 @@
 #include <string.h>
 
 #include "check.h"
-#include "matmul.h"
+#include "gemm.h"
 
 static const int types[] = {SYN_F32,  SYN_F16,  SYN_BF16, SYN_Q4_0, SYN_Q4_1, SYN_Q5_0,
                             SYN_Q5_1, SYN_Q8_0, SYN_Q4_K, SYN_Q5_K, SYN_Q6_K};
+/* After the instruction sets: tiles in plain C, on AVX-512. */
+enum { EMULATED = SYN_AMX + 1 };
 static const float guard = -12345.0f;
 static uint32_t state = 1;
 
@@ -88,9 +90,17 @@ static float *multiply(int isa, const job *j) {
     uint8_t *acts = room((size_t)j->m * stride), *scratch = room(syn_gemm_scratch(j->w));
     CHECK(out);
     for (int64_t i = 0; i < size; i++) out[i] = guard;
+    int set = isa == EMULATED ? SYN_AVX512 : isa;
     for (int64_t i = 0; i < j->m; i++)
-        syn_act_quantise(isa, j->form, j->x + i * columns, columns, acts + (size_t)i * stride);
-    syn_gemm(isa, j->w, j->form, acts, j->m, out, j->ldo, j->p0, j->p1, j->add, scratch);
+        syn_act_quantise(set, j->form, j->x + i * columns, columns, acts + (size_t)i * stride);
+    syn_gemm_call call = {
+        .w = j->w, .form = j->form, .acts = acts, .stride = stride, .m = j->m, .out = out,
+        .ldo = j->ldo, .p0 = j->p0, .p1 = j->p1, .add = j->add, .scratch = scratch,
+    };
+    if (isa == EMULATED && j->form != SYN_ACT_F32)
+        syn_gemm_emulated(&call);
+    else
+        syn_gemm(set, j->w, j->form, acts, j->m, out, j->ldo, j->p0, j->p1, j->add, scratch);
     free(acts);
     free(scratch);
     return out;
@@ -120,8 +130,8 @@ static void compare_all(int type, int64_t rows, int64_t columns, int64_t m) {
         int64_t p1 = p0 + 1 + number() % (uint32_t)(panels - p0);
         job j = {w, syn_matrix_form(w, form), x, m, rows + number() % 5, 0, panels, 0};
         job part = {w, j.form, x, m, j.ldo, p0, p1, 1};
-        for (int isa = SYN_AVX2; isa <= SYN_AMX; isa++) {
-            if (!syn_isa_available(isa)) continue;
+        for (int isa = SYN_AVX2; isa <= EMULATED; isa++) {
+            if (!syn_isa_available(isa == EMULATED ? SYN_AVX512 : isa)) continue;
             compare(isa, &j);
             compare(isa, &part);
         }
