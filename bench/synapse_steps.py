@@ -59,7 +59,7 @@ def main():
     parser.add_argument("--precision", default="mixed")
     parser.add_argument("--prefill", type=int, nargs="*", default=[128, 512])
     parser.add_argument("--decode", type=int, nargs="*", default=[1, 4, 16, 32])
-    parser.add_argument("--context", type=int, default=256)
+    parser.add_argument("--context", type=int, default=260)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each line")
     options = parser.parse_args()
     most = max([1, *options.decode])

@@ -27,6 +27,7 @@ _LOG = logging.getLogger(__name__)
 _HEADER: Final = 4096
 _HEAD_OF_SOURCE: Final = 1 << 16
 _ALIGNMENT: Final = 64
+_PART: Final = 16 << 20  # packed at a time: what source and arena take twice
 
 Pack = Callable[["Arena"], None]
 
@@ -191,20 +192,29 @@ def _link(descriptor: int, path: Path) -> None:
 
 
 def _pack(arena: Arena, places: list[Place], pool: Any) -> None:
-    """Fill the arena, then let go of the source's pages."""
-    matrices = [place for place in places if not place.is_vector]
+    """Fill the arena, part by part, and let go of the source's pages after each."""
+    for place in places:
+        if place.is_vector:
+            _copy_vector(arena, place)
+    part: list[Place] = []
+    for place in places:
+        if not place.is_vector:
+            part.append(place)
+        if sum(p.nbytes for p in part) > _PART or place is places[-1]:
+            _pack_matrices(arena, part, pool)
+            _release_pages(p.tensor for p in part)
+            part = []
+
+
+def _pack_matrices(arena: Arena, places: list[Place], pool: Any) -> None:
     base = ffi.cast("char *", ffi.from_buffer(arena.view))
-    jobs = ffi.new("syn_pack_job[]", max(len(matrices), 1))
-    for job, place in zip(jobs, matrices, strict=False):
+    jobs = ffi.new("syn_pack_job[]", max(len(places), 1))
+    for job, place in zip(jobs, places, strict=False):
         tensor = place.tensor
         job.type, job.rows, job.columns = tensor.type, tensor.rows, tensor.columns
         job.data, job.bytes = ffi.from_buffer(tensor.data), tensor.data.nbytes
         job.packed = base + place.offset
-    for place in places:
-        if place.is_vector:
-            _copy_vector(arena, place)
-    check(lib.syn_pack_all(pool, jobs, len(matrices)))
-    _release_pages(place.tensor for place in places)
+    check(lib.syn_pack_all(pool, jobs, len(places)))
 
 
 def _copy_vector(arena: Arena, place: Place) -> None:
