@@ -216,10 +216,14 @@ def text_input(text, name="text"):
 class Rig:
     """An engine over the stand-ins; events are kept by request, and looked over."""
 
-    def __init__(self, *, max_num_seqs=8, tokens=64, mixed=32, max_waiting=100, **executor):
+    def __init__(
+        self, *, max_num_seqs=8, tokens=64, mixed=32, max_waiting=100, mixed_seconds=0.0, **executor
+    ):
         self.executor = FakeExecutor(**executor)
         limits = Limits(max_num_seqs, tokens, mixed)
-        self.engine = Engine(self.executor, FakeText(), limits, max_waiting)
+        self.engine = Engine(
+            self.executor, FakeText(), limits, max_waiting, mixed_seconds=mixed_seconds
+        )
         self.events = {}
         self.notes = {}
         self.ended = {}

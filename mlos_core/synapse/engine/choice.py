@@ -45,6 +45,8 @@ class Choice:
         self.sequence = sequence
         self.matcher = matcher
         self.finish: str | None = None
+        self.last_ns = 0
+        """When its last token came; 0: none has."""
         self.calls: list[dict[str, Any]] = []
         self._params = params
         self._text = text

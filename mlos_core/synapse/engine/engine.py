@@ -23,6 +23,7 @@ from mlos_core.synapse.engine.batch import Batch, Buffers
 from mlos_core.synapse.engine.blocks import BlockManager, root_name
 from mlos_core.synapse.engine.choice import Choice
 from mlos_core.synapse.engine.embedding import Embedding
+from mlos_core.synapse.engine.pace import Pace
 from mlos_core.synapse.engine.requests import Request
 from mlos_core.synapse.engine.sampler import NONE_LEFT, Draw, Sampler, make_draw
 from mlos_core.synapse.engine.sampling import SamplingParams, parse
@@ -87,6 +88,8 @@ class Engine(EngineModel):
         max_waiting: sequences that may wait beside those that run; more are `Overloaded`.
         pooling: how a text becomes a vector, unless the request says.
         context: the most tokens of a sequence; None: as many as the executor takes.
+        mixed_seconds: how long a step may take that computes a prompt while somebody waits for
+            the next token; 0: any time.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Engine(EngineModel):
         max_waiting: int = 1024,
         pooling: Pooling = "last",
         context: int | None = None,
+        mixed_seconds: float = 0.0,
     ) -> None:
         limits = limits or Limits()
         self.signature = SIGNATURE
@@ -110,6 +114,7 @@ class Engine(EngineModel):
         self.scheduler = Scheduler(blocks, limits)
         self._buffers = Buffers(limits, widest, executor.block_size)
         self._sampler = Sampler(limits.max_num_seqs, executor.vocab_size)
+        self._pace = Pace(mixed_seconds, limits.max_mixed_tokens)
         self._mask_words = -(-text.vocab_size // 32)
         self._most = limits.max_num_seqs + max_waiting
         self._requests: dict[int, Request | Embedding] = {}
@@ -296,11 +301,13 @@ class Engine(EngineModel):
         for event in events:
             if event.final:
                 self._drop(event.id)
-        plan = self.scheduler.plan()
+        plan = self.scheduler.plan(self._pace.rows())
         if plan:
             began = time.monotonic_ns()
             self._compute(plan, events)
-            self._counters.step.add((time.monotonic_ns() - began) * 1e-9)
+            seconds = (time.monotonic_ns() - began) * 1e-9
+            self._counters.step.add(seconds)
+            self._pace.learn(len(plan.decodes) + sum(count for _, count in plan.chunks), seconds)
         return events
 
     def _compute(self, plan: Plan, events: list[Event]) -> None:
@@ -400,7 +407,7 @@ class Engine(EngineModel):
         wanted = request.params.logprobs
         logprobs = None if wanted is None else self._sampler.logprobs(row, wanted)
         data = choice.push(token, logprobs)
-        self._count_token(request, now)
+        self._count_token(request, choice, now)
         if choice.finish is not None:
             self.scheduler.remove(sequence)
         for held in request.held:
@@ -420,15 +427,14 @@ class Engine(EngineModel):
 
     # --- numbers --------------------------------------------------------------------------------
 
-    def _count_token(self, request: Request, now: int) -> None:
+    def _count_token(self, request: Request, choice: Choice, now: int) -> None:
         self._counters.generation_tokens += 1
-        times = request.times
-        if times.first:
-            self._counters.between_tokens.add((now - times.last) * 1e-9)
-        else:
-            times.first = now
-            self._counters.first_token.add((now - times.arrived) * 1e-9)
-        times.last = now
+        if choice.last_ns:
+            self._counters.between_tokens.add((now - choice.last_ns) * 1e-9)
+        elif not request.times.first:
+            request.times.first = now
+            self._counters.first_token.add((now - request.times.arrived) * 1e-9)
+        choice.last_ns = now
 
     def _count_end(self, request: Request, now: int) -> None:
         counters, times = self._counters, request.times

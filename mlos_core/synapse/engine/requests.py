@@ -50,13 +50,12 @@ class Order:
 class Times:
     """When what happened, in nanoseconds of the monotonic clock; 0: not yet."""
 
-    __slots__ = ("admitted", "arrived", "first", "last")
+    __slots__ = ("admitted", "arrived", "first")
 
     def __init__(self, arrived: int) -> None:
         self.arrived = arrived
         self.admitted = 0
         self.first = 0
-        self.last = 0
 
 
 class Request:

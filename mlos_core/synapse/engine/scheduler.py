@@ -15,12 +15,14 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterator
 from operator import attrgetter
+from typing import Final
 
 import msgspec
 
 from mlos_core.synapse.engine.blocks import BlockManager
 from mlos_core.synapse.engine.sequence import Sequence, State
 
+LEAST_CHUNK: Final = 16
 _by_arrival = attrgetter("arrival")
 
 
@@ -112,8 +114,12 @@ class Scheduler:
 
     # --- a step ---------------------------------------------------------------------------
 
-    def plan(self) -> Plan:
-        """What to compute now; blocks are allocated for it."""
+    def plan(self, mixed_tokens: int | None = None) -> Plan:
+        """What to compute now; blocks are allocated for it.
+
+        Args:
+            mixed_tokens: the budget if somebody generates, where it is less than the limit.
+        """
         plan = Plan()
         prefills: list[Sequence] = []
         size = self.blocks.block_size
@@ -124,13 +130,20 @@ class Scheduler:
                 prefills.append(sequence)
             elif sequence.length <= len(sequence.blocks) * size or self._grow(sequence, plan):
                 plan.decodes.append(sequence)
-        self._chunk(plan, prefills)
+        self._chunk(plan, prefills, self._budget(plan, mixed_tokens))
         return plan
 
-    def _chunk(self, plan: Plan, prefills: list[Sequence]) -> None:
-        limits = self.limits
-        most = limits.max_mixed_tokens if plan.decodes else limits.max_num_batched_tokens
-        budget = most - len(plan.decodes)
+    def _budget(self, plan: Plan, mixed_tokens: int | None) -> int:
+        """Tokens for prompts; some are left whatever else the step has to do."""
+        decodes = len(plan.decodes)
+        if not decodes:
+            return self.limits.max_num_batched_tokens
+        most = self.limits.max_mixed_tokens
+        if mixed_tokens is not None:
+            most = min(most, max(mixed_tokens, decodes + LEAST_CHUNK))
+        return most - decodes
+
+    def _chunk(self, plan: Plan, prefills: list[Sequence], budget: int) -> None:
         for sequence in prefills:
             if budget <= 0:
                 return

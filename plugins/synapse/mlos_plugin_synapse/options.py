@@ -36,7 +36,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kv_dtype: Literal["bfloat16", "float16", "int8", "float32"] = "bfloat16"
     max_num_seqs: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
     max_num_batched_tokens: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 512
-    max_mixed_tokens: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 256
+    mixed_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] = 20.0
     max_waiting: Annotated[int, msgspec.Meta(ge=128, le=1 << 20)] = 1024
     chat_template: str | None = None
     pooling: Literal["last", "mean"] = "last"
@@ -45,11 +45,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def limits(self) -> Limits:
         """A step has room for every sequence, and for some of a prompt beside them."""
         least = self.max_num_seqs + BLOCK
-        return Limits(
-            self.max_num_seqs,
-            max(self.max_num_batched_tokens, least),
-            max(self.max_mixed_tokens, least),
-        )
+        tokens = max(self.max_num_batched_tokens, least)
+        return Limits(self.max_num_seqs, tokens, tokens)
 
     def thread_count(self) -> int:
         """As many as this process may use, unless told."""

@@ -80,6 +80,7 @@ def _load_decoder(path: Path, options: Options) -> Engine:
         max_waiting=options.max_waiting,
         pooling=options.pooling,
         context=context,
+        mixed_seconds=options.mixed_ms / 1000,
     )
 
 

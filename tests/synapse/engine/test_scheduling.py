@@ -7,6 +7,7 @@ import pytest
 from fake_llm import Rig, greedy, logits_after, text_input, tokens_input
 
 from mlos_core.errors import InvalidInput, MlosError, Overloaded
+from mlos_core.synapse.engine.pace import Pace
 
 
 def prompt_of(rng, longest):
@@ -93,6 +94,31 @@ def test_a_long_prompt_holds_up_nobody_who_generates():
         assert rig.executor.widths[-1] <= 16
     rig.run()
     assert max(rig.executor.widths) == 64
+
+
+def test_prompts_are_cut_so_that_a_step_ends_in_time():
+    pace = Pace(0.02, most=512)
+    assert pace.rows() == 512
+    pace.learn(4, 1.0)
+    assert pace.rows() == 512
+    pace.learn(100, 0.01)
+    assert pace.rows() == 200
+    for _ in range(40):
+        pace.learn(200, 0.1)
+    assert pace.rows() == 40
+    pace.learn(40, 60.0)
+    assert pace.rows() == 32
+    for _ in range(100):
+        pace.learn(512, 0.001)
+    assert pace.rows() == 512
+
+
+def test_a_slow_machine_still_gets_on_with_prompts():
+    rig = Rig(tokens=64, mixed=64, mixed_seconds=1e-9)
+    rig.submit([1], temperature=0, max_tokens=60, ignore_eos=True)
+    rig.ask(list(range(60)), max_tokens=1)
+    prompt = list(range(100, 200))
+    assert rig.tokens(rig.submit_and_run(prompt, temperature=0, max_tokens=4)) == greedy(prompt, 4)
 
 
 def test_a_step_computes_no_more_tokens_than_its_budget():
