@@ -25,7 +25,7 @@ PROMPT = {"model": "team/tiny", "prompt": "hi"}
         (CHAT, {**TALK, "temperature": -1}, "temperature", ">= 0"),
         (CHAT, {**TALK, "top_p": 0}, "top_p", "> 0"),
         (CHAT, {**TALK, "n": 0}, "n", ">= 1"),
-        (CHAT, {**TALK, "seed": 2**70}, "seed", "out of range"),
+        (CHAT, {**TALK, "seed": 2**70}, "seed", "<= 9223372036854775807"),
         (CHAT, {**TALK, "max_tokens": 2**40}, "max_tokens", "<= 2147483647"),
         (CHAT, {**TALK, "max_tokens": 1.5}, "max_tokens", "got `float`"),
         (CHAT, {**TALK, "logit_bias": {"x": 1}}, "logit_bias", "no token id"),
