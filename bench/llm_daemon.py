@@ -29,6 +29,8 @@ from mlos_core.errors import MlosError
 DAEMON, CLIENT = "start-daemon", "client"
 NAME = "llm"
 ENGINE, THROUGH = "synapse-engine", "synapse-client"
+ANSWER = 64
+"""Tokens of an answer of the case `client`."""
 STOP_S = 15.0
 Progress = Callable[[str], None]
 
@@ -166,7 +168,7 @@ def free_port() -> int:
 
 
 def client(args: argparse.Namespace, made: Setup, path: str, say: Progress) -> list[report.Row]:
-    """Time per token of one stream: of the engine in the process that asks, and in a worker,
+    """Time per token of one answer: of the engine in the process that asks, and in a worker,
     through shared memory. They take turns; `added_median` is the median of the differences."""
     job = made.jobs["synapse"]
     options = {ENGINE: job.options, THROUGH: {"socket": path, "name": NAME}}
@@ -176,10 +178,10 @@ def client(args: argparse.Namespace, made: Setup, path: str, say: Progress) -> l
     for turn in range(args.rounds):
         with contextlib.ExitStack() as stack:
             peers = [stack.enter_context(started(both, name)) for name in jobs]
-            for _ in range(args.turns):
+            for _ in range(4 * args.turns):
                 for peer in peers:
                     say(f"{CLIENT} {turn + 1}: {peer.contestant}")
-                    found[peer.contestant].append(peer.samples("stream-1", 2 * args.steps))
+                    found[peer.contestant].append(peer.samples(f"answer-{ANSWER}", 2))
     return added(found)
 
 

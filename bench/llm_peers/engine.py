@@ -11,7 +11,6 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-import numpy as np
 from mlos_plugin_synapse import SynapsePlugin
 
 from llm_peers.peer import Job, Peer, tokens
@@ -37,18 +36,15 @@ class InProcess(Peer):
         self.engine: Any = SynapsePlugin().load(package, "cpu", options)
         self.asked = 0
 
-    def stream(self, count: int) -> list[int]:
-        """Between events of `step`."""
-        inputs, parameters = request(count + 1)
+    def time_answer(self, length: int) -> int:
+        """From `submit` to the last event of `step`."""
+        inputs, parameters = request(length)
         self.asked += 1
+        begin = perf_counter_ns()
         self.engine.submit(EngineRequest(self.asked, inputs, parameters))
-        times: list[int] = []
-        while True:
-            for event in self.engine.step():
-                if event.data and event.data.get("t"):
-                    times.append(perf_counter_ns())
-                if event.final:
-                    return np.diff(times).tolist()
+        while not any(event.final for event in self.engine.step()):
+            pass
+        return perf_counter_ns() - begin
 
     def close(self) -> None:
         """Free the engine."""
@@ -63,15 +59,14 @@ class ThroughMemory(Peer):
         self.client = connect(job.options["socket"])
         self.model = self.client.model(job.options["name"])
 
-    def stream(self, count: int) -> list[int]:
-        """Between events that arrive."""
-        inputs, parameters = request(count + 1)
-        times = []
+    def time_answer(self, length: int) -> int:
+        """From `stream` to its end."""
+        inputs, parameters = request(length)
+        begin = perf_counter_ns()
         with self.model.stream(inputs, parameters=parameters) as events:
-            for event in events:
-                if event.get("t"):
-                    times.append(perf_counter_ns())
-        return np.diff(times).tolist()
+            for _ in events:
+                pass
+        return perf_counter_ns() - begin
 
     def close(self) -> None:
         """End the connection."""

@@ -68,8 +68,8 @@ class Peer:
         """Nanoseconds of one step: one token for each stream, all at `position`, with logits."""
         raise NotImplementedError
 
-    def stream(self, count: int) -> list[int]:
-        """Nanoseconds between the tokens of one answer, `count` of them."""
+    def time_answer(self, length: int) -> int:
+        """Nanoseconds from asking for an answer of so many tokens to the last of them."""
         raise NotImplementedError
 
     def first_token(self, text: str) -> int:
@@ -87,8 +87,8 @@ class Peer:
 def measure(peer: Peer, case: str, count: int) -> list[int]:
     """`count` samples of a case, in ns. One more before them warms up and does not count."""
     kind, number = parse(case)
-    if kind == "stream":
-        return peer.stream(count + 1)[1:]
+    if kind == "answer":
+        return [peer.time_answer(number) // number for _ in range(count + 1)][1:]
     return (prefills if kind == "prefill" else steps)(peer, number, count + 1)[1:]
 
 
