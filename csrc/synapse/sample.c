@@ -8,19 +8,18 @@
 #include <string.h>
 
 #include "sample_random.h"
-#include "sample_select.h"
 
 typedef struct {
     float *x;         /* (vocab) the logits after mask, bias, penalties and bans */
     float *e;         /* (vocab) weights relative to the largest */
     int32_t *counts;  /* (vocab) all zero between rows */
     double *sums;     /* (blocks) of weights */
-    candidate *items; /* (2 * vocab) */
+    candidate *items; /* (2 * vocab, and some) */
 } workspace;
 
 typedef struct {
     const sample_kernels *kernels;
-    int64_t vocab;
+    int64_t vocab, room;
     workspace space;
 } sampler;
 
@@ -28,11 +27,14 @@ static int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 static int64_t blocks_of(int64_t vocab) { return (vocab + SAMPLE_BLOCK - 1) / SAMPLE_BLOCK; }
 
+/* Twice the largest top-k, and a block that may be written beyond. */
+static int64_t room_for(int64_t vocab) { return 2 * vocab + 2 * SAMPLE_BLOCK; }
+
 int64_t syn_sample_scratch(int64_t vocab) {
     if (vocab < 1 || vocab > 1 << 24)
         return FAIL(SYN_E_ARGUMENT, "a vocabulary of %lld tokens", (long long)vocab);
     return 3 * rounded(vocab * 4) + rounded(blocks_of(vocab) * 8) +
-           rounded(2 * vocab * (int64_t)sizeof(candidate));
+           rounded(room_for(vocab) * (int64_t)sizeof(candidate));
 }
 
 static workspace divide(void *scratch, int64_t vocab) {
@@ -99,15 +101,12 @@ static void apply_wishes(const sampler *s, const float *logits, const syn_sampli
 
 /* -- selection --------------------------------------------------------------------------------- */
 
-/* The k best of x into items, keeping twice as many at most; k <= vocab. */
+/* The k best of x into items; k <= vocab. */
 static void best_of(const sampler *s, const float *x, int64_t k) {
     candidate *items = s->space.items;
+    int64_t n = 0, at = 0, room = 2 * k + SAMPLE_BLOCK;
     float bound = -INFINITY;
-    int64_t n = 0;
-    for (int64_t i = s->kernels->above(x, 0, s->vocab, bound); i < s->vocab;
-         i = s->kernels->above(x, i + 1, s->vocab, bound)) {
-        items[n++] = (candidate){x[i], (int32_t)i};
-        if (n < 2 * k) continue;
+    while ((at = s->kernels->gather(x, at, s->vocab, bound, items, &n, room)) < s->vocab) {
         syn_select(items, n, k);
         n = k;
         bound = items[0].value;
@@ -119,14 +118,10 @@ static void best_of(const sampler *s, const float *x, int64_t k) {
 
 /* All with a weight above the bound into items; how many, and their mass. */
 static int64_t heavier(const sampler *s, float bound, double *mass) {
-    const float *e = s->space.e;
     int64_t n = 0;
+    s->kernels->gather(s->space.e, 0, s->vocab, bound, s->space.items, &n, s->room);
     *mass = 0;
-    for (int64_t i = s->kernels->above(e, 0, s->vocab, bound); i < s->vocab;
-         i = s->kernels->above(e, i + 1, s->vocab, bound)) {
-        s->space.items[n++] = (candidate){e[i], (int32_t)i};
-        *mass += (double)e[i];
-    }
+    for (int64_t i = 0; i < n; i++) *mass += (double)s->space.items[i].value;
     return n;
 }
 
@@ -276,7 +271,7 @@ int syn_sample(int isa, const float *logits, int64_t stride, int64_t rows, int64
         return FAIL(SYN_E_ARGUMENT, "%lld rows of %lld logits for a vocabulary of %lld",
                     (long long)rows, (long long)stride, (long long)vocab);
     if ((uintptr_t)scratch % 64) return FAIL(SYN_E_ARGUMENT, "the scratch is not aligned to 64");
-    sampler s = {kernels_for(isa), vocab, divide(scratch, vocab)};
+    sampler s = {kernels_for(isa), vocab, room_for(vocab), divide(scratch, vocab)};
     for (int64_t r = 0; r < rows; r++) {
         const syn_sampling *p = params + slots[r];
         const float *x = logits + r * stride;

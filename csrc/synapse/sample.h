@@ -4,6 +4,7 @@
 #define SYN_SAMPLE_H
 
 #include "base.h"
+#include "sample_select.h"
 #include "synapse/sample_api.h"
 
 #define SAMPLE_LANES 16
@@ -15,8 +16,10 @@ typedef struct {
     int (*peak)(const float *x, int64_t n, int masked, float *max, int64_t *index);
     /* x: (n) -> e: (n) exp((x - max) * scale), sums: (n / SAMPLE_BLOCK, rounded up). */
     void (*weights)(const float *x, int64_t n, float max, float scale, float *e, double *sums);
-    /* The first index >= from with x > bound, or n. */
-    int64_t (*above)(const float *x, int64_t from, int64_t n, float bound);
+    /* From index `from` on, collect what is > bound behind items[*count], until fewer than
+     * SAMPLE_BLOCK of `room` are left; the index to go on with, or n. */
+    int64_t (*gather)(const float *x, int64_t from, int64_t n, float bound, candidate *items,
+                      int64_t *count, int64_t room);
 } sample_kernels;
 
 extern const sample_kernels sample_baseline, sample_avx2, sample_avx512;

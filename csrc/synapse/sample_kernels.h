@@ -141,17 +141,37 @@ static void weights(const float *x, int64_t n, float max, float scale, float *e,
     }
 }
 
-/* -- above ------------------------------------------------------------------------------------- */
+/* -- gather ------------------------------------------------------------------------------------ */
 
-static int64_t above(const float *x, int64_t from, int64_t n, float bound) {
-    int64_t i = from;
-    for (; i + 4 * WIDTH <= n; i += 4 * WIDTH) {
-        ints hit = (load(x + i) > bound) | (load(x + i + WIDTH) > bound);
-        hit |= (load(x + i + 2 * WIDTH) > bound) | (load(x + i + 3 * WIDTH) > bound);
-        if (any(hit)) break;
+/* No branch on the outcome: every element is written, and the next one over it if it is too low. */
+static inline int64_t collect(const float *x, int64_t i, int64_t end, float bound,
+                              candidate *items, int64_t count) {
+    for (; i < end; i++) {
+        items[count] = (candidate){x[i], (int32_t)i};
+        count += x[i] > bound;
     }
-    while (i < n && !(x[i] > bound)) i++;
+    return count;
+}
+
+/* 64 at a time with any registers, so that a full buffer ends at the same element. */
+static int64_t gather(const float *x, int64_t from, int64_t n, float bound, candidate *items,
+                      int64_t *count, int64_t room) {
+    enum { STEP = 4 * SAMPLE_LANES };
+    int64_t i = from, found = *count;
+    while (i < n && found + SAMPLE_BLOCK <= room) {
+        int64_t end = i + STEP;
+        if (end > n) {
+            found = collect(x, i, n, bound, items, found);
+            i = n;
+            break;
+        }
+        ints hit = load(x + i) > bound;
+        for (int64_t j = i + WIDTH; j < end; j += WIDTH) hit |= load(x + j) > bound;
+        if (any(hit)) found = collect(x, i, end, bound, items, found);
+        i = end;
+    }
+    *count = found;
     return i;
 }
 
-const sample_kernels KERNELS = {peak, weights, above};
+const sample_kernels KERNELS = {peak, weights, gather};

@@ -4,6 +4,8 @@
  * ordering it. */
 #include "sample_select.h"
 
+#include <string.h>
+
 static void swap(candidate *a, candidate *b) {
     candidate t = *a;
     *a = *b;
@@ -36,9 +38,8 @@ void syn_select(candidate *items, int64_t n, int64_t k) {
     }
 }
 
-int64_t syn_select_mass(candidate *items, int64_t n, double mass) {
+static int64_t select_mass(candidate *items, int64_t low, int64_t high, double mass) {
     uint64_t random = 1;
-    int64_t low = 0, high = n;
     while (high > low) { /* items [0, low) are in and not enough; [0, high) would be */
         int64_t middle = split(items, low, high, &random);
         double sum = 0;
@@ -53,6 +54,43 @@ int64_t syn_select_mass(candidate *items, int64_t n, double mass) {
         }
     }
     return low;
+}
+
+/* Weights are from 0 to 1: their upper bits, in which larger weights are larger numbers. */
+enum { BIN_SHIFT = 17, BINS = (0x3f800000 >> BIN_SHIFT) + 1, FEW = 1024 };
+
+static int bin_of(float weight) {
+    uint32_t bits;
+    memcpy(&bits, &weight, sizeof bits);
+    return (int)(bits >> BIN_SHIFT);
+}
+
+/* The bin in which the sum from the top reaches `mass`; what the bins above it have. */
+static int crossing_bin(const candidate *items, int64_t n, double mass, double *above) {
+    double bins[BINS] = {0};
+    int bin = BINS - 1;
+    for (int64_t i = 0; i < n; i++) bins[bin_of(items[i].value)] += (double)items[i].value;
+    *above = 0;
+    while (bin > 0 && *above + bins[bin] < mass) *above += bins[bin--];
+    return bin;
+}
+
+int64_t syn_select_mass(candidate *items, int64_t n, double mass) {
+    if (n <= FEW) return select_mass(items, 0, n, mass);
+    /* Many: whole bins of weights first, then a choice within the last one. */
+    double above;
+    int bin = crossing_bin(items, n, mass, &above);
+    int64_t first = 0, middle = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int here = bin_of(items[i].value);
+        if (here < bin) continue;
+        candidate one = items[i];
+        items[i] = items[middle];
+        items[middle] = one;
+        if (here > bin) swap(items + first++, items + middle);
+        middle++;
+    }
+    return select_mass(items, first, middle, mass - above);
 }
 
 void syn_sort_few(candidate *items, int64_t n) {

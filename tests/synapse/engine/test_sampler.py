@@ -199,3 +199,21 @@ def test_each_row_is_drawn_as_if_it_were_alone():
         sampler.configure(slots[i], draw, history, 2, masked=False)
     lengths = np.full(6, len(HISTORY), np.int32)
     assert sampler.draw(logits, slots, lengths).tolist() == alone
+
+
+def test_of_very_many_likely_tokens_top_p_keeps_the_right_ones():
+    vocab, params = 30_000, SamplingParams(top_p=0.7)
+    logits = (np.random.default_rng(5).standard_normal(vocab) / 2).astype(np.float32)
+    sampler = Sampler(1, vocab)
+    history = np.zeros(1, np.int32)
+    zero = np.zeros(1, np.int32)
+    expected = probabilities(logits.astype(np.float64), params)
+    drawn = []
+    for seed in range(4000):
+        draw = make_draw(params, seed, 0, frozenset(), vocab)
+        sampler.configure(0, draw, history, 1, masked=False)
+        drawn.append(int(sampler.draw(logits.reshape(1, -1), zero, zero + 1)[0]))
+    assert expected[drawn].min() > 0
+    order = np.argsort(-logits)
+    upper = order[: int(np.searchsorted(np.cumsum(expected[order]), 0.5))]
+    assert np.isin(drawn, upper).mean() == pytest.approx(0.5, abs=0.04)
