@@ -36,6 +36,7 @@ WAYS = (
     {"seed": 11, "temperature": 1.4, "top_p": 0.9, "top_k": 200},
     {"seed": 3, "min_p": 0.05, "presence_penalty": 0.4, "n": 2},
     {"seed": 5, "logprobs": 2, "stop": ["zebra"]},
+    {"seed": 2, "structured": {"regex": "( [a-z]+){8,16}[.]"}},
 )
 
 
