@@ -117,7 +117,7 @@ class Tokenizer:
         """
         try:
             ids = self._encoder.encode(text, special)
-        except UnicodeEncodeError:
+        except (UnicodeEncodeError, TypeError):  # the library's word for surrogates
             whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             ids = self._encoder.encode(whole, special)
         if not wrap:

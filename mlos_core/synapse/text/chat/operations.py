@@ -30,7 +30,7 @@ SHALLOW_FILTERS: Final = _names(
 """Cost: the lengths of the arguments."""
 DEEP_FILTERS: Final = _names(
     "capitalize e escape forceescape groupby join lower max min replace safe sort string sum"
-    " title tojson trim truncate unique upper wordcount indent"
+    " title tojson trim truncate unique upper wordcount indent format"
 )
 """Cost: everything inside the arguments, because they compare or print it."""
 DEEP_TESTS: Final = _names("== eq equalto != ne > gt >= ge < lt <= le in")
@@ -125,6 +125,8 @@ def filter_cost(meter: Meter, name: str, values: tuple[Any, ...], options: dict[
         replace_cost(meter, *values)
     elif name == "join":
         join_cost(meter, values[1] if len(values) > 1 else options.get("d", ""), values[0])
+    elif name == "format":
+        binary_cost(meter, "%", str(values[0]), values[1:])
     elif name == "sum" and (len(values) > 2 or "start" in options):
         raise TooCostly("it sums from a start of its own")
     elif name in {"indent", "truncate", "batch", "slice", "tojson"}:

@@ -10,17 +10,21 @@ from typing import Final
 from mlos_core.synapse.text.tools.parser import Parsed, ToolCall, read_call
 
 MARKER: Final = "<|python_tag|>"
-_BETWEEN: Final = " \t\r\n;,"
+_SPACE: Final = " \t\r\n"
+_BETWEEN: Final = _SPACE + ";,"
 _DECODER: Final = json.JSONDecoder()
 
 
 class Llama3Parser:
-    """See `ToolParser`. Whether the answer is a call shows in its first character."""
+    """See `ToolParser`. Whether the answer is a call shows in its first character; what stands
+    between two calls, or after the last, belongs to nobody.
+    """
 
     def __init__(self, names: Collection[str] | None) -> None:
         self._names = names
         self._held = ""
         self._plain = False
+        self._skipped = _SPACE
 
     def push(self, text: str) -> Parsed:
         """Take the next piece."""
@@ -33,7 +37,7 @@ class Llama3Parser:
         return self._take() if "}" in text else Parsed("", [])
 
     def _could_be_call(self) -> bool:
-        start = self._held.lstrip(_BETWEEN)
+        start = self._held.lstrip(self._skipped)
         return not start or start[0] == "{" or MARKER.startswith(start[: len(MARKER)])
 
     def _give_up(self, calls: list[ToolCall]) -> Parsed:
@@ -42,7 +46,7 @@ class Llama3Parser:
 
     def _take(self) -> Parsed:
         calls: list[ToolCall] = []
-        while rest := self._held.lstrip(_BETWEEN).removeprefix(MARKER).lstrip():
+        while rest := self._held.lstrip(self._skipped).removeprefix(MARKER).lstrip():
             try:
                 value, end = _DECODER.raw_decode(rest)
             except (ValueError, RecursionError):
@@ -51,7 +55,7 @@ class Llama3Parser:
             if call is None:
                 return self._give_up(calls)
             calls.append(call)
-            self._held = rest[end:]
+            self._held, self._skipped = rest[end:], _BETWEEN
             if not self._could_be_call():
                 return self._give_up(calls)
         return Parsed("", calls)
@@ -60,4 +64,6 @@ class Llama3Parser:
         """No more comes."""
         parsed = Parsed("", []) if self._plain else self._take()
         rest, self._held = self._held, ""
-        return Parsed(parsed.text + (rest if rest.strip(_BETWEEN) else ""), parsed.calls)
+        if self._skipped is _BETWEEN and not rest.strip(_BETWEEN):
+            rest = ""
+        return Parsed(parsed.text + rest, parsed.calls)
