@@ -15,6 +15,7 @@ from mlos_core.types import Array, Signature
 
 log = logging.getLogger("mlos.http")
 _ROOM = 16 << 20  # bytes; a larger request attaches anew with more
+TEXT_ROOM = 4 << 20  # for models that take text: memory is got at once, which takes its time
 # After these the channel may be of no more use: model gone, replaced, or its memory broken.
 _FATAL = (NotFound, Unavailable, ChannelBroken, Closed)
 
@@ -46,10 +47,11 @@ class Handles:
         self._closing: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def use(self, name: str, size: int = 0) -> AsyncIterator[Handle]:
+    async def use(self, name: str, size: int = 0, usual: int = _ROOM) -> AsyncIterator[Handle]:
         """The handle of `name`, with room for a request of `size` bytes.
 
-        Requests that come while it attaches share the attempt.
+        Requests that come while it attaches share the attempt. `usual` is the room to attach
+        with where nothing asks for more.
 
         Raises:
             NotFound: no model of that name.
@@ -57,7 +59,7 @@ class Handles:
         """
         entry = self._open.get(name)
         if entry is None or not entry.usable() or entry.room // 2 < size:
-            room = max(_room(size), entry.room if entry is not None else 0)
+            room = max(_room(size, usual), entry.room if entry is not None else 0)
             self.drop(name)
             attach = self._client().model(
                 name, slots=self._slots, request_bytes=room, reply_bytes=room
@@ -73,12 +75,12 @@ class Handles:
             entry.users -= 1
             self._close_if_unused(entry)
 
-    async def signature(self, name: str) -> Signature:
-        """What `name` takes and returns."""
+    async def signature(self, name: str, usual: int = _ROOM) -> Signature:
+        """What `name` takes and returns; `usual` as in `use`."""
         entry = self._open.get(name)
         if entry is not None and entry.task.done() and entry.usable():
             return entry.task.result().signature
-        async with self.use(name) as handle:
+        async with self.use(name, usual=usual) as handle:
             return handle.signature
 
     async def infer(
@@ -163,9 +165,9 @@ def _size(inputs: Mapping[str, Array]) -> int:
     )
 
 
-def _room(size: int) -> int:
+def _room(size: int, usual: int) -> int:
     """The arena to attach with: the usual one, or the power of two that holds `size` twice."""
-    return max(_ROOM, 1 << (2 * size - 1).bit_length()) if size > _ROOM // 2 else _ROOM
+    return max(usual, 1 << (2 * size - 1).bit_length()) if size > usual // 2 else usual
 
 
 def _refused(error: MlosError) -> bool:

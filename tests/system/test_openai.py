@@ -287,6 +287,7 @@ def test_what_is_wrong_is_a_typed_exception(client, options, kind, param, said, 
         chat(client, **options, stream=stream)
     assert caught.value.param == param
     assert caught.value.request_id
+    assert (caught.value.code == "context_length_exceeded") == ("context" in said)
 
 
 def test_embeddings_of_like_texts_are_near(client):

@@ -23,6 +23,8 @@ _LEADING: Final = re.compile(
     r"(n|stop|seed|temperature|logprobs|(?:messages|tools)[\w.\[\]]*|[a-z]+(?:_[a-z]+)+)"
     r" (?:is|are|has|names|needs|of|takes)\b"
 )
+# The one refusal that clients look for by its code, to shorten the prompt and ask again.
+_TOO_LONG: Final = re.compile(r"the prompt has \d+ tokens; the model's context has")
 _UNKNOWN: Final = re.compile(r"(?:unknown|missing required) field `([^`]*)`")
 
 
@@ -100,7 +102,9 @@ def _type(error: MlosError) -> str:
 
 
 def _code(error: MlosError) -> str:
-    return "model_not_found" if type(error) is NotFound else error.code
+    if type(error) is NotFound:
+        return "model_not_found"
+    return "context_length_exceeded" if _TOO_LONG.match(error.message) else error.code
 
 
 def _param(error: MlosError) -> str | None:

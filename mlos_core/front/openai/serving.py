@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from mlos_core.front.core import Core
+from mlos_core.front.handles import TEXT_ROOM
 from mlos_core.front.openai.problems import invalid
 
 _ROUTES: Final = {
@@ -16,12 +17,13 @@ _ROUTES: Final = {
     "embed": "embeddings",
     "tokenize": "tokenize and detokenize",
 }
+_GONE: Final = ("failed", "unloaded")
 
 
 async def catalogue(core: Core) -> list[dict[str, Any]]:
     """What the service knows of each model that serves text, by name."""
     models = msgspec.to_builtins(await core.service.models())
-    return [info for info in models if tasks_of(info)]
+    return [info for info in models if tasks_of(info) and info.get("state") not in _GONE]
 
 
 def tasks_of(info: dict[str, Any]) -> list[str]:
@@ -36,10 +38,13 @@ async def choose(core: Core, name: str | None, task: str) -> str:
         NotFound: no model of that name.
         InvalidValue: it does not serve that; or none was named and there is not exactly one.
     """
-    if name:
-        if task in (await core.handles.signature(name)).tasks:
-            return name
-        raise invalid("model", f"{name} does not serve {_ROUTES[task]}", "GET /v1/models lists all")
+    chosen = name or await _only(core, task)
+    if task in (await core.handles.signature(chosen, TEXT_ROOM)).tasks:
+        return chosen
+    raise invalid("model", f"{chosen} does not serve {_ROUTES[task]}", "GET /v1/models lists all")
+
+
+async def _only(core: Core, task: str) -> str:
     names = [info["name"] for info in await catalogue(core) if task in tasks_of(info)]
     if len(names) == 1:
         return str(names[0])

@@ -179,6 +179,7 @@ class TextService(FakeService):
 
     async def _attach(self, name, *, slots, request_bytes, reply_bytes):
         self._known(name)
+        self.attached.append((name, request_bytes))
         return Model(name, self)
 
     def _known(self, name):

@@ -29,6 +29,13 @@ def test_the_only_model_need_not_be_named(client, service):
     assert answer.json()["model"] == "team/tiny"
 
 
+def test_a_model_for_text_is_attached_once_with_little_memory(chat, service):
+    chat()
+    chat(stream=True)
+    (room,) = {room for name, room in service.attached if name == "team/tiny"}
+    assert room == 4 << 20
+
+
 def test_an_embedding_is_a_list_of_numbers(post, service):
     body = post("/v1/embeddings", model="encoder", input="ab").json()
     assert body == {
