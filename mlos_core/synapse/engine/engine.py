@@ -58,8 +58,12 @@ class Executor(Protocol):
 
     vocab_size: int
     context_length: int
-    block_size: int
     kv_blocks: int
+
+    @property
+    def block_size(self) -> int:
+        """Positions of a block of the cache."""
+        ...
 
     def forward(
         self, tokens: Ints, positions: Ints, sequences: Ints, tables: Ints, wanted: Ints, /
