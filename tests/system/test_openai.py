@@ -4,7 +4,9 @@
 import asyncio
 import json
 import math
+import os
 import re
+import signal
 import tempfile
 from pathlib import Path
 
@@ -320,6 +322,19 @@ def test_leaving_a_stream_cancels_it(client, daemon):
         assert statistics()["num_requests_running"] == 1
     until(lambda: statistics()["num_requests_running"] == 0)
     assert "Paris" in chat(client).choices[0].message.content
+
+
+def test_a_stream_outlives_its_worker(client, daemon):
+    options = {"temperature": 1.1, "seed": 5, "max_tokens": 48, "extra_body": {"ignore_eos": True}}
+    whole = chat(client, **options)
+    text = ""
+    for number, chunk in enumerate(chat(client, stream=True, **options)):
+        text += chunk.choices[0].delta.content or ""
+        if number == 10:
+            (worker,) = daemon.call("model", name=LLM)["workers"]
+            os.kill(worker["pid"], signal.SIGKILL)
+    assert text == whole.choices[0].message.content
+    assert chunk.choices[0].finish_reason == "length"
 
 
 def test_a_prefix_is_cached_for_its_own_caller_alone(url):
