@@ -161,3 +161,10 @@ def test_pictures_are_not_for_a_text_model():
     part = {"type": "image_url", "image_url": {"url": "x"}}
     with pytest.raises(Unsupported, match="image_url"):
         check_messages([{"role": "user", "content": [part]}])
+
+
+def test_warming_compiles_the_template_and_hides_what_is_wrong_until_a_chat():
+    text = TextModel(opened(bytelevel_metadata(), chat_template="{{ x"))
+    text.warm()
+    with pytest.raises(LoadFailed, match="line 1"):
+        text.render([USER])

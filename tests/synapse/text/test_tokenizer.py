@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: BUSL-1.1
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_text import bytelevel_metadata, opened, sentencepiece_metadata
 from tokenizers import Tokenizer
 
@@ -92,6 +95,50 @@ def test_sentencepiece_joins_the_best_pair_first_and_the_leftmost_of_equals(sent
     assert cut("cabc") == [b"c", b"abc"]
     assert cut("c ab") == [b"c", b" ab"]
     assert cut("c" + " " * 5 + "a") == [b"c", b"  ", b"  ", b" a"]
+
+
+def by_the_definition(encoder, words):
+    """Join the best pair of neighbours, the leftmost of equals, until none is a token."""
+    found = list(words.replace(" ", "\u2581"))
+    while True:
+        pairs = [
+            (-encoder._scores[token], place)
+            for place, pair in enumerate(pairwise(found))
+            if (token := encoder._ids.get("".join(pair))) is not None
+        ]
+        if not pairs:
+            break
+        _, place = min(pairs)
+        found[place : place + 2] = ["".join(found[place : place + 2])]
+    return [
+        token
+        for piece in found
+        for token in (
+            [encoder._ids[piece]]
+            if piece in encoder._ids
+            else [encoder._byte_ids[byte] for byte in piece.encode()]
+        )
+    ]
+
+
+@given(words=st.text("abcé€ ▁>", max_size=40), equal=st.booleans())
+def test_sentencepiece_does_what_its_definition_says(words, equal):
+    metadata = sentencepiece_metadata()
+    if equal:
+        metadata["tokenizer.ggml.scores"] = [0.0] * len(metadata["tokenizer.ggml.scores"])
+    encoder, _ = build(TokenizerMetadata(metadata))
+    assert encoder.encode(words) == by_the_definition(encoder, words)
+
+
+def test_a_token_with_a_space_inside_keeps_its_word_together():
+    metadata = sentencepiece_metadata()
+    names = [b"a>", "a>\u2581".encode()]
+    metadata["tokenizer.ggml.tokens"] = [*metadata["tokenizer.ggml.tokens"], b">", *names]
+    metadata["tokenizer.ggml.scores"] = [*metadata["tokenizer.ggml.scores"], -50.0, 0.0, 1.0]
+    metadata["tokenizer.ggml.token_type"] = [*metadata["tokenizer.ggml.token_type"], 1, 1, 1]
+    encoder, _ = build(TokenizerMetadata(metadata))
+    assert encoder.encode("ba> b a") == by_the_definition(encoder, "ba> b a")
+    assert len(metadata["tokenizer.ggml.tokens"]) - 1 in encoder.encode("ba> b a")
 
 
 def test_what_is_no_token_falls_back_to_its_bytes(sentencepiece):
