@@ -19,7 +19,11 @@ typedef struct block {
     char *keys, *values;
     const float *scales; /* of INT8 */
     int64_t head_dim;
+    const char *next; /* the block after this one, on its way to the cache meanwhile */
 } block;
+
+/* Few rows wait for memory; many share what they wait for. */
+#define FETCHING_ROWS 3
 
 INLINE v16 load_kv(int type, const char *array, int64_t i) {
     switch (type) {
@@ -33,6 +37,7 @@ INLINE v16 load_kv(int type, const char *array, int64_t i) {
 /* p[r][j] = queries[r] . key[j] for `rows` rows and 32 positions */
 INLINE void scores_of(int type, const block *b, const float *queries, float *p, const int rows) {
     v16 sum[12][2];
+    const int64_t size = kv_element_bytes(type);
     v16 scale0 = v_set(1), scale1 = v_set(1);
     if (type == SYN_KV_INT8) scale0 = v_load(b->scales), scale1 = v_load(b->scales + 16);
 #pragma GCC unroll 12
@@ -40,6 +45,7 @@ INLINE void scores_of(int type, const block *b, const float *queries, float *p, 
     for (int64_t d = 0; d < b->head_dim; d++) {
         v16 k0 = load_kv(type, b->keys, d * BLOCK), k1 = load_kv(type, b->keys, d * BLOCK + 16);
         if (type == SYN_KV_INT8) k0 = v_mul(k0, scale0), k1 = v_mul(k1, scale1);
+        if (rows <= FETCHING_ROWS) __builtin_prefetch(b->next + d * BLOCK * size);
 #pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
             v16 q = v_set(queries[r * b->head_dim + d]);
@@ -58,12 +64,16 @@ INLINE void scores_of(int type, const block *b, const float *queries, float *p, 
 INLINE void values_of(int type, const block *b, const float *p, const float *decay,
                       float *const *out, int64_t d, const int rows, const int lanes) {
     v16 sum[6][4], v[4];
+    const int64_t size = kv_element_bytes(type), values = BLOCK * b->head_dim * size;
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int c = 0; c < lanes; c++)
             sum[r][c] = v_mul(v_load(out[r] + d + c * 16), v_set(decay[r]));
     for (int64_t j = 0; j < BLOCK; j++) {
+        const char *ahead = b->next + values + (j * b->head_dim + d) * size;
+        if (rows <= FETCHING_ROWS) __builtin_prefetch(ahead);
+        if (rows <= FETCHING_ROWS && lanes * 16 * size > 64) __builtin_prefetch(ahead + 64);
 #pragma GCC unroll 4
         for (int c = 0; c < lanes; c++) {
             v[c] = load_kv(type, b->values, j * b->head_dim + d + c * 16);
@@ -144,10 +154,11 @@ static void audience(const syn_attention *a, int64_t number, int64_t *first, int
     if (last + 1 < a->tokens) *end = last + 1;
 }
 
-INLINE void see_block(int type, const tile *t, int64_t number) {
+INLINE void see_block(int type, const tile *t, int64_t number, int64_t next) {
     const syn_attention *a = t->a;
     char *unit = kv_unit(a->kv, a->layer, a->table[number], a->head);
-    block b = {unit, kv_values(a->kv, unit), kv_scales(a->kv, unit), a->kv->head_dim};
+    block b = {unit, kv_values(a->kv, unit), kv_scales(a->kv, unit), a->kv->head_dim,
+               kv_unit(a->kv, a->layer, a->table[next], a->head)};
     int64_t first, end;
     audience(a, number, &first, &end);
     all_scores(type, t, &b, first * a->group, end * a->group);
@@ -178,7 +189,7 @@ static void finish(const tile *t, int64_t rows) {
 
 #define SEE(TYPE)                                                                                  \
     static void see_##TYPE(const tile *t, int64_t from, int64_t to) {                              \
-        for (int64_t number = from; number <= to; number++) see_block(SYN_KV_##TYPE, t, number);   \
+        for (int64_t i = from; i <= to; i++) see_block(SYN_KV_##TYPE, t, i, i < to ? i + 1 : i);   \
     }
 SEE(BF16)
 SEE(F16)
