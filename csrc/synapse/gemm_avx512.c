@@ -18,7 +18,7 @@ SYN_INLINE __m512i broadcast(const void *four_bytes) {
 
 /* Groups [g0, g1) of four inputs: a block, or a half of it with a scale of its own. Two chains of
  * sums per panel: one alone would wait for the dots' latency. */
-SYN_INLINE void step8(syn_layout l, int count, const syn_place *at, int g0, int g1,
+SYN_INLINE void step8(syn_layout l, int count, const syn_place *at, int g0, int g1, int first,
                       const uint8_t *acts, size_t stride, int64_t rows, sums *out) {
     const __m512i ones = _mm512_set1_epi8(1), zero = _mm512_setzero_si512();
     __m512i w[PANELS][8], total[PANELS];
@@ -46,17 +46,18 @@ SYN_INLINE void step8(syn_layout l, int count, const syn_place *at, int g0, int 
         for (int p = 0; p < count; p++) {
             __m512i start = _mm512_madd_epi16(total[p], _mm512_set1_epi32(a->z));
             __m512i isum = _mm512_add_epi32(_mm512_add_epi32(even[p], odd[p]), start);
-            finish(l, isum, d[p], m[p], a->s, a->x, g1 == 8, out->acc[i * count + p]);
+            finish(l, isum, d[p], m[p], a->s, a->x, first && !g0, g1 == 8,
+                   out->acc[i * count + p]);
         }
     }
 }
 
 /* Half h of a block. A block with one scale keeps the first half's sums for the second: weights
  * of a whole one, as 16-bit numbers, would not leave registers for two panels. */
-SYN_INLINE void step16(syn_layout l, int count, const syn_place *at, int h, const uint8_t *acts,
-                       size_t stride, int64_t rows, sums *out) {
+SYN_INLINE void step16(syn_layout l, int count, const syn_place *at, int h, int first,
+                       const uint8_t *acts, size_t stride, int64_t rows, sums *out) {
     const __m512i zero = _mm512_setzero_si512();
-    const int first = !h && l.halves == 1, second = h && l.halves == 1;
+    const int keep = !h && l.halves == 1, kept = h && l.halves == 1;
     __m512i w[PANELS][8];
     __m512 d[PANELS], m[PANELS];
     for (int p = 0; p < count; p++) {
@@ -72,7 +73,7 @@ SYN_INLINE void step16(syn_layout l, int count, const syn_place *at, int h, cons
         const syn_act16 *a = (const syn_act16 *)(acts + (size_t)i * stride);
         __m512i even[PANELS], odd[PANELS] = {zero, zero};
         for (int p = 0; p < count; p++)
-            even[p] = second ? _mm512_load_si512(out->isum[i * count + p]) : zero;
+            even[p] = kept ? _mm512_load_si512(out->isum[i * count + p]) : zero;
         for (int g = 0; g < 8; g += 2) {
             __m512i u = broadcast(a->i + 16 * h + 2 * g), v = broadcast(a->i + 16 * h + 2 * g + 2);
             for (int p = 0; p < count; p++) {
@@ -82,25 +83,26 @@ SYN_INLINE void step16(syn_layout l, int count, const syn_place *at, int h, cons
         }
         for (int p = 0; p < count; p++) {
             __m512i isum = _mm512_add_epi32(even[p], odd[p]);
-            if (first)
+            if (keep)
                 _mm512_store_si512(out->isum[i * count + p], isum);
             else
-                finish(l, isum, d[p], m[p], a->s, a->x, h, out->acc[i * count + p]);
+                finish(l, isum, d[p], m[p], a->s, a->x, first && (!h || kept), h,
+                       out->acc[i * count + p]);
         }
     }
 }
 
 SYN_INLINE void block(syn_layout l, int form, int count, const syn_place *at,
-                      const syn_gemm_call *c, int64_t i0, int64_t rows, int64_t b, sums *out) {
+                      const syn_gemm_call *c, int64_t i0, int64_t rows, int64_t b, int first, sums *out) {
     const uint8_t *acts = activations(c, i0, b);
     if (form == SYN_ACT_16) {
-        step16(l, count, at, 0, acts, c->stride, rows, out);
-        step16(l, count, at, 1, acts, c->stride, rows, out);
+        step16(l, count, at, 0, first, acts, c->stride, rows, out);
+        step16(l, count, at, 1, first, acts, c->stride, rows, out);
     } else if (l.halves == 2) {
-        step8(l, count, at, 0, 4, acts, c->stride, rows, out);
-        step8(l, count, at, 4, 8, acts, c->stride, rows, out);
+        step8(l, count, at, 0, 4, first, acts, c->stride, rows, out);
+        step8(l, count, at, 4, 8, first, acts, c->stride, rows, out);
     } else {
-        step8(l, count, at, 0, 8, acts, c->stride, rows, out);
+        step8(l, count, at, 0, 8, first, acts, c->stride, rows, out);
     }
 }
 

@@ -85,7 +85,7 @@ SYN_INLINE void multiply(int form, int count, const syn_gemm_call *c, int64_t i0
 
 /* The stored sums of TALL rows into the float ones. */
 SYN_INLINE void drain(syn_layout l, int form, int count, const syn_gemm_call *c, int64_t i0,
-                      int64_t i, int64_t b, int last, const __m512i *total, const __m512 *d,
+                      int64_t i, int64_t b, int first, int last, const __m512i *total, const __m512 *d,
                       const __m512 *m, tile_scratch *s) {
     for (int64_t row = i; row < i + TALL; row++) {
         const syn_act8 *a = (const syn_act8 *)activations(c, i0 + row, b);
@@ -97,13 +97,15 @@ SYN_INLINE void drain(syn_layout l, int form, int count, const syn_gemm_call *c,
             else
                 more = _mm512_slli_epi32(_mm512_load_si512(s->high[row * count + p]), 8);
             finish(l, _mm512_add_epi32(isum, more), d[p], m[p], form == SYN_ACT_8 ? a->s : a16->s,
-                   form == SYN_ACT_8 ? a->x : a16->x, last, s->sum.acc[row * count + p]);
+                   form == SYN_ACT_8 ? a->x : a16->x, first, last,
+                   s->sum.acc[row * count + p]);
         }
     }
 }
 
 SYN_INLINE void block(syn_layout l, int form, int count, const syn_place *at,
-                      const syn_gemm_call *c, int64_t i0, int64_t rows, int64_t b, sums *out) {
+                      const syn_gemm_call *c, int64_t i0, int64_t rows, int64_t b, int first,
+                      sums *out) {
     tile_scratch *s = (tile_scratch *)out;
     __m512i totals[PANELS][2], total[PANELS];
     __m512 d[PANELS], m[PANELS];
@@ -116,9 +118,12 @@ SYN_INLINE void block(syn_layout l, int form, int count, const syn_place *at,
         }
         tile_load(TILE_WGT(0), s->weights[h][0], 64);
         if (count == 2) tile_load(TILE_WGT(1), s->weights[h][1], 64);
-        for (int64_t i = 0; i < rows; i += TALL) {
-            multiply(form, count, c, i0, i, b, s);
-            drain(l, form, count, c, i0, i, b, h == l.halves - 1, total, d, m, s);
+        /* One group behind: stored tiles take their time to arrive. */
+        for (int64_t i = 0; i < rows + TALL; i += TALL) {
+            if (i < rows) multiply(form, count, c, i0, i, b, s);
+            if (i)
+                drain(l, form, count, c, i0, i - TALL, b, first && !h, h == l.halves - 1, total, d,
+                      m, s);
         }
     }
 }

@@ -21,9 +21,11 @@ typedef struct {
     int32_t isum[ROWS * PANELS][SYN_PANEL]; /* of a part of a block */
 } sums;
 
-/* What a kernel does with one block: add rows [i0, i0 + rows) times `count` panels to out. */
+/* What a kernel does with one block: add rows [i0, i0 + rows) times `count` panels to out; the
+ * first block begins at zero. */
 typedef void block_step(syn_layout l, int form, int count, const syn_place *at,
-                        const syn_gemm_call *c, int64_t i0, int64_t rows, int64_t block, sums *out);
+                        const syn_gemm_call *c, int64_t i0, int64_t rows, int64_t block, int first,
+                        sums *out);
 
 SYN_INLINE const uint8_t *activations(const syn_gemm_call *c, int64_t row, int64_t block) {
     size_t size = c->form == SYN_ACT_8 ? sizeof(syn_act8) : sizeof(syn_act16);
@@ -37,9 +39,9 @@ SYN_INLINE void fetch_ahead(syn_layout l, const uint8_t *codes) {
 }
 
 /* acc = fma(isum, d * s, acc), and the minimum after a block's last half. */
-SYN_INLINE void finish(syn_layout l, __m512i isum, __m512 d, __m512 m, float s, float x, int last,
-                       float *at) {
-    __m512 acc = _mm512_load_ps(at);
+SYN_INLINE void finish(syn_layout l, __m512i isum, __m512 d, __m512 m, float s, float x, int first,
+                       int last, float *at) {
+    __m512 acc = first ? _mm512_setzero_ps() : _mm512_load_ps(at);
     acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(isum), _mm512_mul_ps(d, _mm512_set1_ps(s)), acc);
     if (l.minima && last) acc = _mm512_fmadd_ps(m, _mm512_set1_ps(x), acc);
     _mm512_store_ps(at, acc);
@@ -59,18 +61,23 @@ static void write_out(const syn_gemm_call *c, const panels *ps, int count, int64
     }
 }
 
+SYN_INLINE void place_blocks(syn_layout l, int count, const panels *ps, int64_t b, syn_place *at) {
+    for (int p = 0; p < count; p++) {
+        at[p] = syn_block_place(l, ps->panel[p], b);
+        fetch_ahead(l, at[p].codes);
+    }
+}
+
 SYN_INLINE void rows_by_panels(block_step step, syn_layout l, int form, int count,
                                const syn_gemm_call *c, const panels *ps, int64_t i0,
                                int64_t rows) {
     sums *out = c->scratch;
-    memset(out->acc, 0, (size_t)(rows * count) * sizeof *out->acc);
-    for (int64_t b = 0; b < c->w->columns / SYN_BLOCK; b++) {
-        syn_place at[PANELS];
-        for (int p = 0; p < count; p++) {
-            at[p] = syn_block_place(l, ps->panel[p], b);
-            fetch_ahead(l, at[p].codes);
-        }
-        step(l, form, count, at, c, i0, rows, b, out);
+    syn_place at[PANELS];
+    place_blocks(l, count, ps, 0, at);
+    step(l, form, count, at, c, i0, rows, 0, 1, out);
+    for (int64_t b = 1; b < c->w->columns / SYN_BLOCK; b++) {
+        place_blocks(l, count, ps, b, at);
+        step(l, form, count, at, c, i0, rows, b, 0, out);
     }
     write_out(c, ps, count, i0, rows, out);
 }
