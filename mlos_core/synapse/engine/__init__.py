@@ -4,7 +4,8 @@
 `Engine` is the way in; it needs an executor, which computes, and a text side.
 """
 
-from mlos_core.synapse.engine.engine import SIGNATURE, Engine, Executor
+from mlos_core.synapse.engine.engine import Engine
+from mlos_core.synapse.engine.faces import SIGNATURE, Executor
 from mlos_core.synapse.engine.scheduler import Limits
 
 __all__ = ["SIGNATURE", "Engine", "Executor", "Limits"]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlos_core.synapse.engine.sampler import Logprobs
+from mlos_core.synapse.engine.faces import Matcher, Text, ToolParser
+from mlos_core.synapse.engine.sampler import Draw, Logprobs
 from mlos_core.synapse.engine.sampling import SamplingParams
 from mlos_core.synapse.engine.sequence import Sequence
-from mlos_core.synapse.engine.text import Matcher, Text, ToolParser
 from mlos_core.synapse.text import StopChecker
 
 Data = dict[str, Any]
@@ -25,6 +25,7 @@ class Choice:
         index: which one.
         sequence: its tokens.
         params: the request's.
+        draw: what its tokens are drawn with.
         text: the model's.
         matcher: the grammar, if the answer has to have a form.
         parser: looks for tool calls, if there are tools.
@@ -36,6 +37,7 @@ class Choice:
         index: int,
         sequence: Sequence,
         params: SamplingParams,
+        draw: Draw,
         text: Text,
         matcher: Matcher | None,
         parser: ToolParser | None,
@@ -43,6 +45,7 @@ class Choice:
     ) -> None:
         self.index = index
         self.sequence = sequence
+        self.draw = draw
         self.matcher = matcher
         self.finish: str | None = None
         self.last_ns = 0

@@ -11,75 +11,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence as Many
-from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mlos_core.errors import InvalidInput, MlosError, ModelFailed, Overloaded
 from mlos_core.smi import EngineModel, EngineRequest, Event, Statistics
-from mlos_core.synapse.engine import journal, prompts
 from mlos_core.synapse.engine.batch import Batch, Buffers
-from mlos_core.synapse.engine.blocks import BlockManager, root_name
+from mlos_core.synapse.engine.blocks import BlockManager
 from mlos_core.synapse.engine.choice import Choice
 from mlos_core.synapse.engine.embedding import Embedding
+from mlos_core.synapse.engine.faces import SIGNATURE, Executor, Text
+from mlos_core.synapse.engine.intake import Intake
 from mlos_core.synapse.engine.pace import Pace
 from mlos_core.synapse.engine.requests import Request
-from mlos_core.synapse.engine.sampler import NONE_LEFT, Draw, Sampler, make_draw
-from mlos_core.synapse.engine.sampling import SamplingParams, parse
+from mlos_core.synapse.engine.sampler import NONE_LEFT, Sampler
 from mlos_core.synapse.engine.scheduler import Limits, Plan, Scheduler
 from mlos_core.synapse.engine.sequence import Pooling, Sequence
 from mlos_core.synapse.engine.statistics import Counters
-from mlos_core.synapse.engine.text import Matcher, Text
-from mlos_core.types import BYTES, Array, Signature, TensorSpec
 
 log = logging.getLogger(__name__)
 
 Ints = npt.NDArray[np.int32]
-
-SIGNATURE: Final = Signature(
-    inputs=(
-        TensorSpec("text", BYTES, (1,), "a prompt in UTF-8", optional=True),
-        TensorSpec("tokens", "int32", (-1,), "a prompt as token ids", optional=True),
-        TensorSpec("messages", BYTES, (1,), "a chat, a JSON list of messages", optional=True),
-    ),
-    outputs=(
-        TensorSpec("text", BYTES, (-1,), "one answer per choice", optional=True),
-        TensorSpec("tokens", "int32", (-1,), "of the first choice", optional=True),
-        TensorSpec("embedding", "float32", (-1,), "for the task embed", optional=True),
-    ),
-    streaming=True,
-    tasks=("generate", "chat", "embed", "tokenize"),
-)
-
-
-class Executor(Protocol):
-    """What computes; `mlos_core.synapse.executor` has it."""
-
-    vocab_size: int
-    context_length: int
-    kv_blocks: int
-
-    @property
-    def block_size(self) -> int:
-        """Positions of a block of the cache."""
-        ...
-
-    def forward(
-        self, tokens: Ints, positions: Ints, sequences: Ints, tables: Ints, wanted: Ints, /
-    ) -> npt.NDArray[np.float32]:
-        """(wanted, vocabulary) logits; valid until the next call."""
-        ...
-
-    def hidden(
-        self, tokens: Ints, positions: Ints, sequences: Ints, tables: Ints, wanted: Ints, /
-    ) -> npt.NDArray[np.float32]:
-        """(wanted, hidden) states after the last norm; valid until the next call."""
-        ...
-
-    def close(self) -> None:
-        """Free everything."""
-        ...
 
 
 class Engine(EngineModel):
@@ -109,12 +62,11 @@ class Engine(EngineModel):
         limits = limits or Limits()
         self.signature = SIGNATURE
         self._executor = executor
-        self._text = text
-        self._pooling: Pooling = pooling
-        self._room = executor.kv_blocks * executor.block_size
-        self._context = min(context or executor.context_length, executor.context_length)
+        context = min(context or executor.context_length, executor.context_length)
         blocks = BlockManager(executor.kv_blocks, executor.block_size)
-        widest = min(blocks.count, blocks.blocks_for(self._context))
+        room = blocks.count * blocks.block_size
+        self._intake = Intake(text, executor.vocab_size, context, room, pooling)
+        widest = min(blocks.count, blocks.blocks_for(context))
         self.scheduler = Scheduler(blocks, limits)
         self._buffers = Buffers(limits, widest, executor.block_size)
         self._sampler = Sampler(limits.max_num_seqs, executor.vocab_size)
@@ -123,7 +75,6 @@ class Engine(EngineModel):
         self._most = limits.max_num_seqs + max_waiting
         self._requests: dict[int, Request | Embedding] = {}
         self._live = 0
-        self._arrivals = 0
         self._ready: list[Event] = []
         self._counters = Counters()
 
@@ -136,130 +87,26 @@ class Engine(EngineModel):
             InvalidInput: a parameter or the prompt is wrong, or it can never fit.
             Overloaded: too many wait.
         """
-        params = parse(request.parameters, self._executor.vocab_size)
-        if params.task == "detokenize":
-            self._answer_now(request.id, self._detokenized(request))
+        taken = self._intake.read(request)
+        if isinstance(taken, Event):
+            self._ready.append(taken)
             return
-        prompt = prompts.read(request.inputs, params, self._text, self._context)
-        if params.task == "tokenize":
-            self._answer_now(request.id, {"tokens": np.array(prompt.tokens, np.int32)})
-            return
-        self._check_length(len(prompt.tokens), generates=params.task == "generate")
-        if not request.resume_from and self._live + params.n > self._most:
+        sequences = taken.sequences
+        # What was let in once is never turned away by a successor.
+        if not request.resume_from and self._live + len(sequences) > self._most:
             raise Overloaded(
                 f"{self._live} sequences run or wait already",
                 hint="try again later, or register more instances",
             )
-        if params.task == "embed":
-            self._embed(request.id, params, prompt.tokens)
-        else:
-            self._generate(request, params, prompt)
-
-    def _answer_now(self, id: int, outputs: dict[str, Array]) -> None:
-        size = len(outputs.get("tokens", ()))
-        parameters = {"context_length": self._context, "usage": {"prompt_tokens": size}}
-        self._ready.append(Event(id, final=True, outputs=outputs, parameters=parameters))
-
-    def _detokenized(self, request: EngineRequest) -> dict[str, Array]:
-        if set(request.inputs) != {"tokens"}:
-            raise InvalidInput("the task detokenize takes the input tokens and no other")
-        prompt = prompts.read(request.inputs, SamplingParams(), self._text, self._context)
-        text = np.empty(1, object)
-        text[0] = self._text.decode(prompt.tokens).encode(errors="replace")
-        return {"text": text}
-
-    def _check_length(self, tokens: int, *, generates: bool) -> None:
-        if not tokens:
-            raise InvalidInput("the prompt is empty", hint="give at least one token")
-        if tokens + generates > self._context:
-            raise InvalidInput(
-                f"the prompt has {tokens} tokens; the model's context has {self._context}",
-                hint="shorten the prompt; one token at least must be left for the answer",
-            )
-        if tokens + generates > self._room:
-            raise InvalidInput(
-                f"the prompt has {tokens} tokens; the KV cache holds {self._room}",
-                hint="shorten the prompt, or register the model with a larger KV cache",
-            )
-
-    def _arrive(self) -> int:
-        self._arrivals += 1
-        return self._arrivals
-
-    def _embed(self, id: int, params: SamplingParams, tokens: list[int]) -> None:
-        pooling = params.pooling or self._pooling
-        sequence = Sequence(self._arrive(), tokens, len(tokens), pooling=pooling)
-        embedding = Embedding(id, sequence, params.normalize)
-        sequence.owner = embedding
-        self._keep(id, embedding)
-        self.scheduler.add(sequence)
-
-    def _keep(self, id: int, request: Request | Embedding) -> None:
-        self._requests[id] = request
-        self._live += len(request.sequences)
-
-    # --- a request that generates -----------------------------------------------------------
-
-    def _generate(
-        self, given: EngineRequest, params: SamplingParams, prompt: prompts.Prompt
-    ) -> None:
-        size = len(prompt.tokens)
-        request = Request(given.id, params, size, given.resume_from, time.monotonic_ns())
-        request.seed = params.seed_for(given.key)
-        most = size + params.max_tokens if params.max_tokens is not None else self._context
-        limit = min(most, self._context, self._room)
-        root = root_name(given.owner, params.cache_salt)
-        for index in range(params.n):
-            sequence = Sequence(self._arrive(), prompt.tokens, limit, root)
-            choice = self._choice(index, sequence, params, prompt)
-            sequence.owner = (request, choice)
-            request.choices.append(choice)
-        self._keep(given.id, request)
-        try:
-            self._replay(request, given.journal)
-        except BaseException:
-            self.cancel(given.id)
-            raise
-        self._counters.prompt_tokens += size
-        request.held = [choice.sequence for choice in request.choices if not choice.finish]
-        if request.held:
-            self.scheduler.add(request.held.pop(0))
-
-    def _choice(
-        self, index: int, sequence: Sequence, params: SamplingParams, prompt: prompts.Prompt
-    ) -> Choice:
-        tools = params.tools if params.tools and params.tool_choice != "none" else None
-        parser = self._text.tool_parser(tools) if tools else None
-        echo = ""
-        if params.echo:
-            echo = prompt.text if prompt.text is not None else self._text.decode(prompt.tokens)
-        matcher = self._matcher(params)
-        return Choice(index, sequence, params, self._text, matcher, parser, echo)
-
-    def _matcher(self, params: SamplingParams) -> Matcher | None:
-        form = params.form
-        if form is not None:
-            return self._text.grammar(form)
-        if not params.tools or isinstance(params.tool_choice, str):
-            if not params.tools or params.tool_choice != "required":
-                return None
-            return self._text.tool_grammar(params.tools, ())
-        return self._text.tool_grammar(params.tools, (params.tool_choice.name,))
-
-    def _replay(self, request: Request, notes: Many[bytes]) -> None:
-        """Bring each choice to where the worker before had brought it."""
-        known = journal.read(notes, len(request.choices), self._executor.vocab_size)
-        for choice, tokens in zip(request.choices, known, strict=True):
-            for token in tokens:
-                if choice.finish is not None:
-                    break
-                choice.sequence.append(token)
-                self._ready += request.events(choice, token, choice.push(token, None))
-
-    def _draw(self, request: Request, choice: Choice) -> Draw:
-        ends = self._text.eos_ids
-        size = self._executor.vocab_size
-        return make_draw(request.params, request.seed, choice.index, ends, size)
+        self._requests[taken.id] = taken
+        self._live += len(sequences)
+        if isinstance(taken, Embedding):
+            self.scheduler.add(taken.sequences[0])
+            return
+        self._counters.prompt_tokens += taken.prompt
+        self._ready += taken.replayed
+        if taken.held:
+            self.scheduler.add(taken.held.pop(0))
 
     # --- coming and going ---------------------------------------------------------------------
 
@@ -350,7 +197,7 @@ class Engine(EngineModel):
             request.cached = min(sequence.computed, sequence.prompt)
         self._sampler.configure(
             sequence.slot,
-            self._draw(request, choice),
+            choice.draw,
             sequence.tokens,
             sequence.prompt,
             choice.matcher is not None,
@@ -398,7 +245,7 @@ class Engine(EngineModel):
                 continue
             events += news
             if news and news[-1].final:
-                self._count_end(request, now)
+                self._counters.end(request, now)
                 self._drop(request.id)
 
     def _take_token(
@@ -411,7 +258,7 @@ class Engine(EngineModel):
         wanted = request.params.logprobs
         logprobs = None if wanted is None else self._sampler.logprobs(row, wanted)
         data = choice.push(token, logprobs)
-        self._count_token(request, choice, now)
+        self._counters.token(request, choice, now)
         if choice.finish is not None:
             self.scheduler.remove(sequence)
         for held in request.held:
@@ -430,24 +277,6 @@ class Engine(EngineModel):
         self._check_when_idle()
 
     # --- numbers --------------------------------------------------------------------------------
-
-    def _count_token(self, request: Request, choice: Choice, now: int) -> None:
-        self._counters.generation_tokens += 1
-        if choice.last_ns:
-            self._counters.between_tokens.add((now - choice.last_ns) * 1e-9)
-        elif not request.times.first:
-            request.times.first = now
-            self._counters.first_token.add((now - request.times.arrived) * 1e-9)
-        choice.last_ns = now
-
-    def _count_end(self, request: Request, now: int) -> None:
-        counters, times = self._counters, request.times
-        counters.queue.add((times.admitted - times.arrived) * 1e-9)
-        counters.prefill.add((times.first - times.admitted) * 1e-9)
-        counters.decode.add((now - times.first) * 1e-9)
-        counters.inference.add((now - times.admitted) * 1e-9)
-        counters.request.add((now - times.arrived) * 1e-9)
-        counters.finished[request.choices[0].finish or "stop"] += 1
 
     def statistics(self) -> Statistics:
         """Under the names that vLLM's metrics have."""

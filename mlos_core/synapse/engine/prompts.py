@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 
 from mlos_core.errors import InvalidInput
+from mlos_core.synapse.engine.faces import Text
 from mlos_core.synapse.engine.sampling import SamplingParams
-from mlos_core.synapse.engine.text import Text
 from mlos_core.types import Array
 
 INPUTS: Final = ("text", "tokens", "messages")

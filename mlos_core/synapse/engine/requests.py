@@ -79,8 +79,9 @@ class Request:
         self.choices: list[Choice] = []
         self.held: list[Sequence] = []
         """Choices that wait until the first one has put the prompt into the cache."""
+        self.replayed: list[Event] = []
+        """What can be sent at once."""
         self.times = Times(arrived)
-        self.seed = 0
         self._skip = skip
         self._open = params.n
         self._begun = False

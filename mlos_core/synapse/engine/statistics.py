@@ -7,6 +7,8 @@ from bisect import bisect_left
 from typing import Final
 
 from mlos_core.smi import Histogram
+from mlos_core.synapse.engine.choice import Choice
+from mlos_core.synapse.engine.requests import Request
 
 TOKEN_SECONDS: Final = (
     0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0,
@@ -28,10 +30,10 @@ class Distribution:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def add(self, value: float, times: int = 1) -> None:
+    def add(self, value: float) -> None:
         """Count a value."""
-        self._counts[bisect_left(self._bounds, value)] += times
-        self._sum += value * times
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
 
     def read(self) -> Histogram:
         """A cumulative snapshot."""
@@ -57,6 +59,26 @@ class Counters:
         self.inference = Distribution(REQUEST_SECONDS)
         self.request = Distribution(REQUEST_SECONDS)
         self.step = Distribution(TOKEN_SECONDS)
+
+    def token(self, request: Request, choice: Choice, now: int) -> None:
+        """A choice got a token at `now`."""
+        self.generation_tokens += 1
+        if choice.last_ns:
+            self.between_tokens.add((now - choice.last_ns) * 1e-9)
+        elif not request.times.first:
+            request.times.first = now
+            self.first_token.add((now - request.times.arrived) * 1e-9)
+        choice.last_ns = now
+
+    def end(self, request: Request, now: int) -> None:
+        """A request got its last token at `now`."""
+        times = request.times
+        self.queue.add((times.admitted - times.arrived) * 1e-9)
+        self.prefill.add((times.first - times.admitted) * 1e-9)
+        self.decode.add((now - times.first) * 1e-9)
+        self.inference.add((now - times.admitted) * 1e-9)
+        self.request.add((now - times.arrived) * 1e-9)
+        self.finished[request.choices[0].finish or "stop"] += 1
 
     def read(self) -> dict[str, float | Histogram]:
         """By name."""

@@ -1,15 +1,65 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""What the engine needs of a model's text side; `mlos_core.synapse.text` has it."""
+"""What the engine is between: the face it shows, what computes for it, a model's text side.
+
+`mlos_core.synapse.executor` and `mlos_core.synapse.text` have the real ones.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mlos_core.synapse.text.structured import StructuredSpec
+from mlos_core.types import BYTES, Signature, TensorSpec
+
+Ints = npt.NDArray[np.int32]
+
+SIGNATURE: Final = Signature(
+    inputs=(
+        TensorSpec("text", BYTES, (1,), "a prompt in UTF-8", optional=True),
+        TensorSpec("tokens", "int32", (-1,), "a prompt as token ids", optional=True),
+        TensorSpec("messages", BYTES, (1,), "a chat, a JSON list of messages", optional=True),
+    ),
+    outputs=(
+        TensorSpec("text", BYTES, (-1,), "one answer per choice", optional=True),
+        TensorSpec("tokens", "int32", (-1,), "of the first choice", optional=True),
+        TensorSpec("embedding", "float32", (-1,), "for the task embed", optional=True),
+    ),
+    streaming=True,
+    tasks=("generate", "chat", "embed", "tokenize"),
+)
+
+
+class Executor(Protocol):
+    """What computes; `mlos_core.synapse.executor` has it."""
+
+    vocab_size: int
+    context_length: int
+    kv_blocks: int
+
+    @property
+    def block_size(self) -> int:
+        """Positions of a block of the cache."""
+        ...
+
+    def forward(
+        self, tokens: Ints, positions: Ints, sequences: Ints, tables: Ints, wanted: Ints, /
+    ) -> npt.NDArray[np.float32]:
+        """(wanted, vocabulary) logits; valid until the next call."""
+        ...
+
+    def hidden(
+        self, tokens: Ints, positions: Ints, sequences: Ints, tables: Ints, wanted: Ints, /
+    ) -> npt.NDArray[np.float32]:
+        """(wanted, hidden) states after the last norm; valid until the next call."""
+        ...
+
+    def close(self) -> None:
+        """Free everything."""
+        ...
 
 
 class Detokenizer(Protocol):
