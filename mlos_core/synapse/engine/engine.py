@@ -113,12 +113,7 @@ class Engine(EngineModel):
     def cancel(self, id: int) -> None:
         """Forget the request."""
         self._ready = [event for event in self._ready if event.id != id]
-        request = self._requests.pop(id, None)
-        if request is not None:
-            self._live -= len(request.sequences)
-            for sequence in request.sequences:
-                self.scheduler.remove(sequence)
-        self._check_when_idle()
+        self._drop(id)
 
     def pause(self, id: int) -> None:
         """Produce nothing for it until `resume`."""
@@ -159,6 +154,8 @@ class Engine(EngineModel):
             seconds = (time.monotonic_ns() - began) * 1e-9
             self._counters.step.add(seconds)
             self._pace.learn(len(plan.decodes) + sum(count for _, count in plan.chunks), seconds)
+        elif self.scheduler.waiting and not events:
+            raise RuntimeError("somebody waits, nobody runs, and there is no room")
         return events
 
     def _compute(self, plan: Plan, events: list[Event]) -> None:

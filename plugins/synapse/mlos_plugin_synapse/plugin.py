@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +10,7 @@ from typing import Any, ClassVar
 from mlos_core import __version__
 from mlos_core.errors import LoadFailed, MlosError
 from mlos_core.smi import Model, ModelPackage, Plugin
+from mlos_core.synapse.encoder_files import is_encoder
 from mlos_core.synapse.engine import Engine
 from mlos_core.synapse.executor import Executor
 from mlos_core.synapse.native import choose_isa
@@ -39,14 +39,7 @@ class SynapsePlugin(Plugin):
 
 def _is_encoder(path: Path) -> bool:
     """Whether `path` is the folder of a model of the BERT kind, or a file of it."""
-    config = (path if path.is_dir() else path.parent) / "config.json"
-    if path.suffix == ".gguf" or not config.is_file():
-        return False
-    try:
-        kind = json.loads(config.read_bytes()).get("model_type", "")
-    except (OSError, ValueError, AttributeError):
-        return False  # whoever opens the model says what is wrong with it
-    return "bert" in str(kind)
+    return path.suffix != ".gguf" and is_encoder(path if path.is_dir() else path.parent)
 
 
 def _model_path(path: Path) -> Path:
@@ -57,8 +50,7 @@ def _model_path(path: Path) -> Path:
 
 
 def _load_decoder(path: Path, options: Options) -> Engine:
-    files = open_model(path)
-    try:
+    with open_model(path) as files:
         text = TextModel(files, chat_template=options.template())
         context = options.context_of(files.config)
         executor = Executor(
@@ -70,9 +62,6 @@ def _load_decoder(path: Path, options: Options) -> Engine:
             precision=options.precision,
             cache_dir=options.packed(),
         )
-    except BaseException:
-        files.close()
-        raise
     return Engine(
         executor,
         text,
