@@ -53,21 +53,22 @@ of its usual four; the others add half to the time of the table and gain nothing
 class _Bridge:
     """The vocabulary as the library wants to see it."""
 
-    def __init__(self, tokenizer: Tokenizer, ends: Iterable[int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, ends: Iterable[int], size: int) -> None:
         vocabulary = tokenizer.vocabulary
         self._tokenizer = tokenizer
         self.table: Any = None
-        self.tokens = [vocabulary.bytes_of(i) or b"\xff" for i in range(vocabulary.size)]
+        self.tokens = [vocabulary.bytes_of(i) or b"\xff" for i in range(size)]
         self.eos_token_id = min(ends, default=0)
         self.bos_token_id = tokenizer.bos
-        self.special_token_ids = sorted(vocabulary.control)
+        self.special_token_ids = sorted(i for i in vocabulary.control if i < size)
         self.is_tokenizer_wrapper = True
 
     def __call__(self, text: bytes | str) -> list[int]:
         """The tokens of a text in the middle of an answer."""
         data = text.encode("utf-8", "replace") if isinstance(text, str) else text
         ids = self._tokenizer.encode(data.decode("utf-8", "replace"), special=False, wrap=False)
-        if b"".join(self.tokens[i] for i in ids) == data or self.table is None:
+        written = b"".join(self.tokens[i] for i in ids if i < len(self.tokens))
+        if written == data or self.table is None:
             return ids
         # A tokenizer that adds a space of its own, or bytes that are no text.
         greedy: list[int] = self.table.greedy_tokenize(data.decode("utf-8", "replace"))
@@ -129,11 +130,13 @@ class Grammars:
     Args:
         tokenizer: the model's.
         ends: the ids that end an answer.
+        vocab_size: ids are below this.
     """
 
-    def __init__(self, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
-        self._tokenizer, self._ends = tokenizer, ends
-        self._words = (tokenizer.vocabulary.size + 31) // 32
+    def __init__(self, tokenizer: Tokenizer, ends: frozenset[int], vocab_size: int) -> None:
+        self._tokenizer, self._size = tokenizer, vocab_size
+        self._ends = sorted(end for end in ends if end < vocab_size)
+        self._words = (vocab_size + 31) // 32
         self._table: Any = None
         self._kept: OrderedDict[StructuredSpec, Any] = OrderedDict()
         self._lock = threading.Lock()
@@ -144,11 +147,11 @@ class Grammars:
 
         with self._lock:
             if self._table is None:
-                bridge: Any = _Bridge(self._tokenizer, self._ends)
+                bridge: Any = _Bridge(self._tokenizer, self._ends, self._size)
                 self._table = LLTokenizer(
                     bridge,
-                    n_vocab=self._tokenizer.vocabulary.size,
-                    eos_token=sorted(self._ends) or [0],
+                    n_vocab=self._size,
+                    eos_token=self._ends or [0],
                     slices=SLICES,
                 )
                 bridge.table = self._table

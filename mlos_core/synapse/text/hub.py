@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from mlos_core.errors import LoadFailed
+from mlos_core.errors import InvalidInput, LoadFailed, MlosError
 from mlos_core.synapse.text import bytelevel, sentencepiece
 from mlos_core.synapse.text.vocabulary import Vocabulary
+
+MAX_GROWTH: Final = 64
 
 
 def load(path: Path) -> Any:
@@ -23,11 +25,50 @@ def load(path: Path) -> Any:
 
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain exceptions
-        raise LoadFailed(f"{path} is not a tokenizer: {error}") from error
+    except BaseException as error:
+        raise _translated(error, LoadFailed, f"{path} is not a tokenizer") from error
+    _check_growth(tokenizer, path)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _translated(error: BaseException, kind: type[MlosError], message: str) -> BaseException:
+    """The library raises plain exceptions, and a BaseException of its own where it panics."""
+    if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+        return kind(f"{message}: {error}"[:500])
+    return error
+
+
+def encode(tokenizer: Any, text: str, *, around: bool = False) -> list[int]:
+    """The ids of `text`; with `around` also what belongs before and after it.
+
+    Raises:
+        UnicodeEncodeError: there is a lone surrogate in it.
+        InvalidInput: one of the tokenizer's regular expressions gives up on it.
+    """
+    try:
+        return list(tokenizer.encode(text, add_special_tokens=around).ids)
+    except BaseException as error:
+        text.encode()
+        raise _translated(error, InvalidInput, "the tokenizer fails on this text") from error
+
+
+def _check_growth(tokenizer: Any, path: Path) -> None:
+    """Refuse normalizers that blow a text up, each replacement by its factor."""
+    steps = [] if tokenizer.normalizer is None else [_state(tokenizer.normalizer)]
+    factor = 1
+    while steps:
+        step = steps.pop()
+        steps += step.get("normalizers", [])
+        factor *= max(1, len(str(step.get("content", ""))))
+    if factor > MAX_GROWTH:
+        raise LoadFailed(f"{path} has normalizers that make a text up to {factor} times as long")
+
+
+def _state(part: Any) -> dict[str, Any]:
+    state = json.loads(part.__getstate__())
+    return state if isinstance(state, dict) else {}
 
 
 def token(tokenizer: Any, settings: Mapping[str, Any], name: str) -> int | None:
@@ -39,20 +80,25 @@ def token(tokenizer: Any, settings: Mapping[str, Any], name: str) -> int | None:
 
 
 def around(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The ids that the tokenizer's post-processor puts before and after a text."""
-    probe = "a"
-    bare = tokenizer.encode(probe, add_special_tokens=False).ids
-    full = tokenizer.encode(probe, add_special_tokens=True).ids
+    """The ids that the tokenizer's post-processor puts before and after a text.
+
+    Raises:
+        LoadFailed: it cannot even do that.
+    """
+    try:
+        bare, full = (encode(tokenizer, "a", around=more) for more in (False, True))
+    except InvalidInput as error:
+        raise LoadFailed(f"the tokenizer.json does not work: {error.message}") from error
     for start in range(len(full) - len(bare) + 1):
         if full[start : start + len(bare)] == bare:
-            return list(full[:start]), list(full[start + len(bare) :])
+            return full[:start], full[start + len(bare) :]
     return [], []
 
 
 def _decoders(tokenizer: Any) -> list[dict[str, Any]]:
     if tokenizer.decoder is None:
         return []
-    state = json.loads(tokenizer.decoder.__getstate__())
+    state = _state(tokenizer.decoder)
     steps = state.get("decoders", [state])
     return [step for step in steps if isinstance(step, dict)]
 
@@ -71,7 +117,7 @@ def vocabulary(tokenizer: Any) -> tuple[Vocabulary, bool]:
     else:
         to_bytes = sentencepiece.to_bytes
     added = tokenizer.get_added_tokens_decoder()
-    size = max([tokenizer.get_vocab_size(with_added_tokens=True), *(i + 1 for i in added)])
+    size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     metaspace = steps.get("Metaspace", {}).get("prepend_scheme", "never") != "never"
     return (
         Vocabulary(

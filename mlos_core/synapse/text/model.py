@@ -67,7 +67,7 @@ class TextModel:
         chat_template: a template to use instead of the model's own.
 
     Attributes:
-        vocab_size: ids are below this; a model's matrices may have more rows.
+        vocab_size: ids are below this; a model's matrices may have more rows, never fewer.
         bos_id: the token that begins a text, or None.
         eos_ids: the tokens that end an answer.
 
@@ -79,12 +79,15 @@ class TextModel:
     def __init__(self, files: OpenedModel, *, chat_template: str | None = None) -> None:
         text = files.text
         self.tokenizer = _tokenizer(text)
-        self.vocab_size = self.tokenizer.vocabulary.size
+        # Some tokenizers know more tokens than the model has rows (Gemma 3's for pictures).
+        config = getattr(files, "config", None)
+        rows = getattr(config, "vocab_size", self.tokenizer.vocabulary.size)
+        self.vocab_size = min(self.tokenizer.vocabulary.size, rows)
         self.bos_id = self.tokenizer.bos if text.bos_id is None else text.bos_id
         self.eos_ids = self.tokenizer.ends | frozenset(text.eos_ids)
         self._source = chat_template or text.chat_template
         self._template: ChatTemplate | None = None
-        self._grammars = Grammars(self.tokenizer, self.eos_ids)
+        self._grammars = Grammars(self.tokenizer, self.eos_ids, self.vocab_size)
         self._lock = threading.Lock()
 
     # --- text and ids ---
@@ -92,8 +95,15 @@ class TextModel:
     def encode(self, text: str, *, special: bool = True, wrap: bool = True) -> list[int]:
         """The ids of `text`. `special`: texts of control tokens become those tokens. `wrap`: put
         BOS (EOS) around it where the model was trained so and the text does not have it.
+
+        Raises:
+            InvalidInput: the text names a token that the tokenizer knows and the model does not.
         """
-        return self.tokenizer.encode(text, special=special, wrap=wrap)
+        ids = self.tokenizer.encode(text, special=special, wrap=wrap)
+        if ids and (worst := max(ids)) >= self.vocab_size:
+            name = self.token_bytes(worst).decode("utf-8", "replace")
+            raise InvalidInput(f"the text holds {name!r:.80}, a token that the model does not have")
+        return ids
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """The text of `ids`."""

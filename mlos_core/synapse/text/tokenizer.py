@@ -40,7 +40,7 @@ class LibraryEncoder:
         """See `Encoder`."""
         with self._lock:
             self._tokenizer.encode_special_tokens = not special
-            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+            return hub.encode(self._tokenizer, text)
 
 
 class SentencePieceEncoder:
@@ -117,7 +117,7 @@ class Tokenizer:
         """
         try:
             ids = self._encoder.encode(text, special)
-        except (UnicodeEncodeError, TypeError):  # the library's word for surrogates
+        except UnicodeEncodeError:
             whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             ids = self._encoder.encode(whole, special)
         if not wrap:

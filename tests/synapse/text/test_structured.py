@@ -2,6 +2,7 @@
 import json
 import random
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_matchers_of_one_grammar_do_not_share_their_place(bytelevel):
 
 
 def test_compiled_grammars_are_kept_up_to_a_bound(bytelevel):
-    grammars = Grammars(bytelevel.tokenizer, bytelevel.eos_ids)
+    grammars = Grammars(bytelevel.tokenizer, bytelevel.eos_ids, bytelevel.vocab_size)
     for i in range(KEPT + 5):
         grammars.matcher(StructuredSpec.from_request({"choice": [f"x{i}"]}))
     assert grammars.statistics() == {"grammars": KEPT}
@@ -207,3 +208,13 @@ def test_a_tokenizer_with_a_space_of_its_own_follows_grammars_too(sentencepiece)
 def test_structured_answers_work_without_a_chat_template():
     text = TextModel(opened(bytelevel_metadata()))
     assert answer(text, {"choice": ["hello"]}) == "hello"
+
+
+def test_tokens_that_the_model_has_no_rows_for_are_out_of_reach():
+    files = opened(bytelevel_metadata())
+    files.config = SimpleNamespace(vocab_size=267)
+    text = TextModel(files)
+    assert text.vocab_size == 267
+    with pytest.raises(InvalidInput, match="'<tool_call>', a token that the model does not have"):
+        text.encode("a<tool_call>b")
+    assert answer(text, {"choice": ["hello", "<tool_call>"]}) in ("hello", "<tool_call>")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny_text import bytelevel_metadata, opened, sentencepiece_metadata
 from tokenizers import Tokenizer
 
-from mlos_core.errors import LoadFailed, Unsupported
+from mlos_core.errors import InvalidInput, LoadFailed, Unsupported
 from mlos_core.synapse.text import TextModel
 from mlos_core.synapse.text.bytelevel import BYTE_OF
 from mlos_core.synapse.text.metadata import TokenizerMetadata
@@ -284,6 +284,42 @@ def test_contradictions_in_the_metadata_are_load_errors(changes, complaint):
 def test_a_sentencepiece_vocabulary_needs_scores_and_a_way_out(changes, complaint):
     with pytest.raises(LoadFailed, match=complaint):
         TextModel(opened(sentencepiece_metadata(**changes)))
+
+
+PLAIN = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0}}}
+PLAIN["model"]["merges"] = []
+
+
+def from_json(tmp_path, **changes):
+    (tmp_path / "tokenizer.json").write_text(json.dumps(PLAIN | changes))
+    return TextModel(opened({}, tokenizer_file=tmp_path / "tokenizer.json"))
+
+
+def test_a_hostile_expression_in_a_tokenizer_json_is_the_texts_error(tmp_path):
+    pattern = {"Regex": "(a+)+$"}
+    cut = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    text = from_json(tmp_path, pre_tokenizer=cut)
+    with pytest.raises(InvalidInput, match="retry-limit"):
+        text.encode("a" * 5000 + "b")
+
+
+def test_a_tokenizer_json_that_blows_text_up_is_a_load_error(tmp_path):
+    step = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}
+    with pytest.raises(LoadFailed, match="1000000 times as long"):
+        from_json(tmp_path, normalizer={"type": "Sequence", "normalizers": [step] * 2})
+
+
+def test_a_tokenizer_json_that_contradicts_itself_is_a_load_error(tmp_path):
+    piece = {"SpecialToken": {"id": "missing", "type_id": 0}}
+    after = {"type": "TemplateProcessing", "single": [piece], "pair": [], "special_tokens": {}}
+    with pytest.raises(LoadFailed, match="does not work"):
+        from_json(tmp_path, post_processor=after)
+
+
+def test_a_tokenizer_json_is_used_with_the_ids_it_gives(tmp_path):
+    model = {"type": "BPE", "vocab": {"a": 5, "b": 1}, "merges": []}
+    text = from_json(tmp_path, model=model)
+    assert (text.vocab_size, text.encode("ba"), text.decode([5, 3, 1])) == (6, [1, 5], "ab")
 
 
 def test_a_broken_tokenizer_json_is_a_load_error(tmp_path):
