@@ -72,6 +72,16 @@ static void attend(const syn_step *s, const syn_tile *tile, int64_t head) {
     m->ops->attend(&a);
 }
 
+/* A lone token waits for its first block; it is fetched while the queries are made. */
+static void fetch_first(const syn_step *s, const syn_tile *tile, int64_t head) {
+    const syn_batch *b = s->f->b;
+    int64_t position = b->positions[tile->row], window = s->m->layers[s->layer].window;
+    int64_t block = window && position >= window ? (position - window + 1) / BLOCK : 0;
+    const int32_t *table = b->tables + (int64_t)b->sequences[tile->row] * b->tables_columns;
+    const char *unit = kv_unit(&s->m->kv, s->layer, table[block], head);
+    for (int64_t at = 0; at < s->m->kv.unit; at += 64) __builtin_prefetch(unit + at);
+}
+
 /* The part of the output projection's activations that a tile and a KV head have made. */
 static void quantise(const syn_step *s, const syn_tile *tile, int64_t head) {
     const syn_model *m = s->m;
@@ -90,6 +100,7 @@ void syn_step_attend(syn_step *s) {
     int64_t count = ((s->last ? span->last_end : span->tiles_end) - first) * heads;
     for (int64_t i; (i = syn_pool_piece(s->m->pool, &s->seat, count)) >= 0;) {
         const syn_tile *tile = &s->m->rows.tiles[first + (count - 1 - i) / heads];
+        if (tile->count == 1) fetch_first(s, tile, i % heads);
         if (span->alone && !s->last) store(s, tile->row, i % heads);
         attend(s, tile, i % heads);
         quantise(s, tile, i % heads);
