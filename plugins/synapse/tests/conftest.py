@@ -53,10 +53,12 @@ def asker(smollm2):
 
 
 @pytest.fixture
-def load(smollm2):
+def load(request):
+    """`load(path, **options)`; without a path it is SmolLM2."""
     askers = []
 
-    def load(path=smollm2, **options):
+    def load(path=None, **options):
+        path = request.getfixturevalue("smollm2") if path is None else path
         askers.append(Asker(path, **options))
         return askers[-1]
 
