@@ -73,10 +73,11 @@ def plain(event):
 
 
 def ask(model, request, seen=lambda count: None):
-    """A stream's events and its final text; `seen` is told after each event."""
+    """A stream's events and its final text; `seen` is told at once and after each event."""
     prompt, parameters = request
     stream = model.stream({"text": [prompt.encode()]}, parameters=parameters)
     events = []
+    seen(0)
     for event in stream:
         events.append(plain(event))
         seen(len(events))
@@ -102,7 +103,7 @@ def strike(client, model, judge, rng, company):
     """One kill among `company` other streams; how many streams were in it."""
     chosen = [rng.randrange(len(judge.requests)) for _ in range(1 + company)]
     expected = [judge.expected(index) for index in chosen]
-    at = rng.randrange(1, len(expected[0][0]) + 1)
+    at = rng.randrange(len(expected[0][0]) + 1)
     victim = worker(client)
 
     def kill(count):
