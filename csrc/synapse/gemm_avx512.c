@@ -93,7 +93,8 @@ SYN_INLINE void step16(syn_layout l, int count, const syn_place *at, int h, int 
 }
 
 SYN_INLINE void block(syn_layout l, int form, int count, const syn_place *at,
-                      const syn_gemm_call *c, int64_t i0, int64_t rows, int64_t b, int first, sums *out) {
+                      const syn_gemm_call *c, int64_t i0, int64_t rows, int64_t b, int first,
+                      sums *out) {
     const uint8_t *acts = activations(c, i0, b);
     if (form == SYN_ACT_16) {
         step16(l, count, at, 0, first, acts, c->stride, rows, out);

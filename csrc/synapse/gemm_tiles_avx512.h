@@ -85,8 +85,8 @@ SYN_INLINE void multiply(int form, int count, const syn_gemm_call *c, int64_t i0
 
 /* The stored sums of TALL rows into the float ones. */
 SYN_INLINE void drain(syn_layout l, int form, int count, const syn_gemm_call *c, int64_t i0,
-                      int64_t i, int64_t b, int first, int last, const __m512i *total, const __m512 *d,
-                      const __m512 *m, tile_scratch *s) {
+                      int64_t i, int64_t b, int first, int last, const __m512i *total,
+                      const __m512 *d, const __m512 *m, tile_scratch *s) {
     for (int64_t row = i; row < i + TALL; row++) {
         const syn_act8 *a = (const syn_act8 *)activations(c, i0 + row, b);
         const syn_act16 *a16 = (const syn_act16 *)a;

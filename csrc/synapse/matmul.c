@@ -28,8 +28,9 @@ void syn_gemm(int isa, const syn_matrix *w, int form, const void *acts, int64_t 
 
 int syn_matmul(int isa, const syn_matrix *w, int form, const float *x, int64_t m, float *out,
                int add) {
-    if (m < 1 || syn_matrix_form(w, form) != form || form < SYN_ACT_F32 || form > SYN_ACT_16 ||
-        (w->layout.bits && form == SYN_ACT_F32))
+    if (!syn_isa_available(isa)) return FAIL(SYN_E_ARGUMENT, "no instruction set %d here", isa);
+    if (m < 1 || m > INT32_MAX || form < SYN_ACT_F32 || form > SYN_ACT_16 ||
+        !w->layout.bits != (form == SYN_ACT_F32))
         return FAIL(SYN_E_ARGUMENT, "%lld rows in form %d do not meet this matrix", (long long)m,
                     form);
     size_t stride = syn_act_bytes(form, w->columns);

@@ -3,7 +3,7 @@
  *
  * The order of additions is part of the result and the same in every kernel. For each row and
  * output n, blocks b of 32 inputs in order:
- *     acc = fma((float)isum, d[n, b] * s[b], acc)     isum = sum over the block of q * (u - z), exact
+ *     acc = fma((float)isum, d[n, b] * s[b], acc)     isum = sum of q * (u - z), exact
  *     acc = fma(m[n, b], X[b], acc)                   only for weights with minima
  * where s, z are the activations' scale and zero point and X = s * (float)(sum of u - z). Weights
  * with two scales per block (Q6_K) do the first step once per half. Float weights:

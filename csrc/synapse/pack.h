@@ -55,7 +55,8 @@ float syn_float_weight(const syn_matrix *w, int64_t panel, int64_t k, int n);
 static inline size_t syn_layout_codes_bytes(const syn_layout *l) { return 64 * (size_t)l->bits; }
 
 static inline size_t syn_layout_block_bytes(const syn_layout *l) {
-    size_t scales = l->k_block ? 16 * (size_t)(l->halves + l->minima) : 32 * (size_t)(1 + l->minima);
+    size_t scales = l->k_block ? 16 * (size_t)(l->halves + l->minima)
+                               : 32 * (size_t)(1 + l->minima);
     return syn_layout_codes_bytes(l) + scales;
 }
 

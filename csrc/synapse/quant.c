@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BUSL-1.1 */
-/* GGUF's block types taken apart. Values of every type, dequantised or multiplied, come from here. */
+/* GGUF's block types, taken apart. */
 #include "quant.h"
 
 /* qs: 16 bytes -> 32 codes of four bits */

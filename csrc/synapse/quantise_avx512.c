@@ -8,7 +8,8 @@
 enum { NAN_OR_INFINITE = 0x99 /* quiet, signalling, both infinities */ };
 
 static inline int finite_block(__m512 x, __m512 y) {
-    return !(_mm512_fpclass_ps_mask(x, NAN_OR_INFINITE) | _mm512_fpclass_ps_mask(y, NAN_OR_INFINITE));
+    return !(_mm512_fpclass_ps_mask(x, NAN_OR_INFINITE) |
+             _mm512_fpclass_ps_mask(y, NAN_OR_INFINITE));
 }
 
 /* Greatest of lanes 0..7 in each of them, and of lanes 8..15. */

@@ -19,7 +19,7 @@ enum syn_type {
 /* "Q4_1"; NULL: not one of ours. */
 const char *syn_type_name(int type);
 
-/* Bytes of a row of `columns` values, or a negative status: an unknown type, or not whole blocks. */
+/* Bytes of a row of `columns` values, or a negative status: an unknown type, no whole blocks. */
 int64_t syn_row_bytes(int type, int64_t columns);
 
 /* The float32 values of `rows` rows. `data` has `bytes` bytes; fewer than the rows need is an

@@ -157,7 +157,8 @@ static void kernels_equal_the_reference(void) {
 static void floats_take_any_number_of_inputs(void) {
     static const int floats[] = {SYN_F32, SYN_F16, SYN_BF16};
     for (int t = 0; t < 3; t++) {
-        for (int64_t columns = 1; columns < 20; columns += 6) compare_all(floats[t], 19, columns, 14);
+        for (int64_t columns = 1; columns < 20; columns += 6)
+            compare_all(floats[t], 19, columns, 14);
     }
 }
 
