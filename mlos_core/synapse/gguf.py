@@ -56,6 +56,8 @@ class GgufMetadata(Mapping[str, Any]):
         self._decode = cache(self._decode_now)
 
     def __getitem__(self, key: str) -> Any:
+        if self._values[key].kind == lib.SYN_GGUF_ARRAY:
+            return self._decode_now(key)  # a vocabulary is read once and would stay for megabytes
         return self._decode(key)
 
     def __iter__(self) -> Iterator[str]:

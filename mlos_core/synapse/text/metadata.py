@@ -23,26 +23,27 @@ class TokenizerMetadata:
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self._all = metadata
-        self.tokens: Sequence[bytes] = self._strings("tokens")
+        self.tokens: Sequence[bytes] = self.strings("tokens")
         if not self.tokens:
             raise LoadFailed("the model file has no vocabulary (tokenizer.ggml.tokens)")
         self._kinds = self.numbers("token_type")
 
-    def _strings(self, key: str) -> Sequence[bytes]:
+    def strings(self, key: str) -> Sequence[bytes]:
+        """An array of strings, empty where there is none."""
         value = self._all.get(PREFIX + key, ())
         if not isinstance(value, (list, tuple)) or not set(map(type, value)) <= {bytes}:
             raise LoadFailed(f"the model file's {PREFIX}{key} is not an array of strings")
         return value
 
-    def texts(self, key: str = "tokens") -> list[str]:
-        """An array of strings, decoded."""
-        raw = self.tokens if key == "tokens" else self._strings(key)
+    def texts(self) -> list[str]:
+        """The tokens, decoded."""
         try:
             # All at once: a vocabulary has up to a quarter of a million of them.
-            texts = b"\0".join(raw).decode().split("\0")
-            return texts if len(texts) == len(raw) else [text.decode() for text in raw]
+            texts = b"\0".join(self.tokens).decode().split("\0")
+            same = len(texts) == len(self.tokens)
+            return texts if same else [token.decode() for token in self.tokens]
         except UnicodeDecodeError as error:
-            raise LoadFailed(f"a string of {PREFIX}{key} is not UTF-8") from error
+            raise LoadFailed("a token of the model file is not UTF-8") from error
 
     def numbers(self, key: str) -> Array | None:
         """An array with one number per token, or None."""

@@ -146,6 +146,7 @@ def from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
         bpe, vocabulary = sentencepiece.build(read)
         prefix, default_bos = read.flag("add_space_prefix", True), True
         encoder = SentencePieceEncoder(bpe, *_specials(read, vocabulary), prefix)
+        bytelevel.give_back()
     else:
         raise Unsupported(
             f"the tokenizer kind {kind!r:.80} of the model file is unknown",
