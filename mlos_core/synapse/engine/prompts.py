@@ -73,7 +73,7 @@ def _tokens(array: Array, vocab_size: int) -> list[int]:
 def _render(source: str, params: SamplingParams, text: Text) -> str:
     try:
         messages = msgspec.json.decode(source, type=list[dict[str, Any]])
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, RecursionError) as err:
         raise InvalidInput(
             f"the messages are not understood: {err}",
             hint='send a JSON list like [{"role": "user", "content": "Hello"}]',

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: BUSL-1.1
-import pytest
+import random
 
-from mlos_core.errors import InvalidInput
-from mlos_core.synapse.engine.sampling import parse
+import pytest
+from fake_llm import Rig, text_input, tokens_input
+
+from mlos_core.errors import InvalidInput, Overloaded
+from mlos_core.synapse.engine.sampling import SamplingParams, parse
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,39 @@ def test_a_seed_is_taken_or_made_of_the_requests_key():
     assert parse({"seed": -1}, 100).seed_for(1) == (1 << 64) - 1
     unseeded = parse({}, 100)
     assert unseeded.seed_for(1) == unseeded.seed_for(1) != unseeded.seed_for(2)
+
+
+VALUES = (
+    *(None, True, False, 0, 1, -1, 2, 20, 128, 1 << 63, -(1 << 70)),
+    *(1e9, -1e9, 0.5, float("nan"), float("inf")),
+    *("", "x", "auto", "required", "generate", "embed", "tokenize", "detokenize", "mean"),
+    *([], [1], ["a"], [[]], [{"type": "function", "function": {"name": "f"}}]),
+    *({}, {"1": 1.0}, {"regex": "a"}, {"choice": ["ab", "c"]}, {"name": "f"}, {"a": [{}]}),
+)
+INPUTS = (
+    tokens_input([1, 2, 3]),
+    tokens_input(range(60)),
+    tokens_input([]),
+    tokens_input([300]),
+    text_input("hello"),
+    text_input(b"\xfe\x00"),
+    text_input('[{"role": "u", "content": "x"}]', "messages"),
+    {},
+)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_asked_is_answered_or_refused(seed):
+    rng, rig = random.Random(seed), Rig()
+    names = [*SamplingParams.__struct_fields__, "bogus"]
+    for _ in range(400):
+        parameters = {rng.choice(names): rng.choice(VALUES) for _ in range(rng.randrange(4))}
+        try:
+            rig.submit(rng.choice(INPUTS), **{"max_tokens": rng.randrange(1, 9)} | parameters)
+        except (InvalidInput, Overloaded):
+            continue
+        for _ in range(rng.randrange(3)):
+            rig.step()
+    rig.run()
+    assert rig.ended.keys() == rig.events.keys()
+    assert all(event.final or isinstance(event.error, InvalidInput) for event in rig.ended.values())

@@ -293,6 +293,7 @@ def test_logits_that_are_no_numbers_end_one_request_only():
         (text_input("{", "messages"), "messages are not understood"),
         (text_input("[]", "messages"), "no messages"),
         (text_input("[3]", "messages"), "messages are not understood"),
+        (text_input('[{"a":' + "[" * 5000, "messages"), "messages are not understood"),
     ],
 )
 def test_a_wrong_prompt_is_told_what_is_wrong(inputs, words):
