@@ -64,7 +64,7 @@ def _merges(metadata: TokenizerMetadata) -> list[tuple[str, str]]:
 
 
 def _tokenizer(metadata: TokenizerMetadata, texts: list[str], way: Way) -> Any:
-    from tokenizers import AddedToken, Tokenizer
+    from tokenizers import AddedToken, Tokenizer, normalizers
     from tokenizers.models import BPE
 
     vocab = dict(zip(texts, range(len(texts)), strict=True))
@@ -74,6 +74,8 @@ def _tokenizer(metadata: TokenizerMetadata, texts: list[str], way: Way) -> Any:
         raise LoadFailed(f"the model file's merges do not fit its vocabulary: {error}") from error
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizer(way)
+    if way.composes:
+        tokenizer.normalizer = normalizers.NFC()
     for kinds, special in (((CONTROL, UNKNOWN), True), ((USER,), False)):
         ids = metadata.of_kind(*kinds)
         tokenizer.add_tokens(

@@ -38,6 +38,8 @@ class Way(NamedTuple):
     """A word that is a token itself is taken without looking at merges."""
     add_bos: bool = False
     """The text begins with the model's BOS unless the file says otherwise."""
+    composes: bool = False
+    """Letters and their marks are joined first (Unicode's NFC), as in Qwen's own tokenizer."""
 
 
 _WAYS: Final[tuple[tuple[Way, str], ...]] = (
@@ -51,7 +53,8 @@ _WAYS: Final[tuple[tuple[Way, str], ...]] = (
         "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2",
     ),
     (Way((LLAMA3,)), "dbrx smaug-bpe chatglm-bpe glm4"),
-    (Way((QWEN2,)), "qwen2 deepseek-r1-qwen megrez stablelm2 hunyuan"),
+    (Way((QWEN2,), composes=True), "qwen2"),
+    (Way((QWEN2,)), "deepseek-r1-qwen megrez stablelm2 hunyuan"),
     (Way((_cased("", r"\p{N}"),), whole_words=True), "tekken"),
     (Way((_cased(f"{_CONTRACTIONS}?", r"\p{N}{1,3}"),)), "gpt-4o llama4"),
     (

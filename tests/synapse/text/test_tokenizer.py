@@ -231,6 +231,24 @@ def test_numbers_are_cut_as_each_family_was_trained(name, digits):
     assert cut == ["x", *digits]
 
 
+def test_qwen2_joins_letters_and_their_marks_first():
+    text = TextModel(opened(bytelevel_metadata(pre="qwen2")))
+    assert text.encode("e\u0301") == text.encode("\u00e9")
+    other = TextModel(opened(bytelevel_metadata(pre="deepseek-r1-qwen")))
+    assert other.encode("e\u0301") != other.encode("\u00e9")
+
+
+def test_llama3_takes_whole_words_and_begins_with_bos():
+    whole = bytelevel_metadata(pre="llama-bpe")
+    tokens = [*whole["tokenizer.ggml.tokens"], b"xyz"]
+    whole["tokenizer.ggml.tokens"] = tokens
+    whole["tokenizer.ggml.token_type"] = [*whole["tokenizer.ggml.token_type"], 1]
+    text = TextModel(opened(whole))
+    assert text.encode("xyz") == [text.bos_id, len(tokens) - 1]
+    whole["tokenizer.ggml.pre"] = "qwen2"
+    assert pieces(text, TextModel(opened(whole)).encode("xyz")) == [b"x", b"y", b"z"]
+
+
 def test_an_unknown_pre_tokenizer_is_named():
     with pytest.raises(Unsupported, match="'klingon'"):
         TextModel(opened(bytelevel_metadata(pre="klingon")))
