@@ -20,7 +20,7 @@ ENVIRON = {
 
 def run(*command, cwd=None):
     done = subprocess.run(
-        command, cwd=cwd, env=ENVIRON, capture_output=True, text=True, timeout=300
+        command, cwd=cwd, env=ENVIRON, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, f"{command}: {done.stdout[-8000:]}{done.stderr[-8000:]}"
     return done.stdout

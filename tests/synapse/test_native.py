@@ -10,7 +10,7 @@ THREADED = [path for path in FILES if "syn_pool_new" in path.read_text()]
 QUICK = "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -g"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("sanitizer", "files"), [("address,undefined", FILES), ("thread", THREADED)]
 )
