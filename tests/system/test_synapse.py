@@ -123,6 +123,19 @@ def test_a_cancelled_stream_ends_and_the_others_go_on(client, model, judge):
         pass
 
 
+def test_a_slow_reader_loses_nothing_and_holds_nobody_up(model, judge):
+    """Twenty alternatives for each token soon fill the stream's ring."""
+    parameters = {"seed": 4, "logprobs": 20, "max_tokens": 90, "ignore_eos": True}
+    request = ("A list of fruit: apple,", parameters)
+    expected, _ = ask(model, request)
+    slow = model.stream({"text": [request[0].encode()]}, parameters=parameters)
+    events = [plain(next(slow))]
+    for index in (0, 3):
+        assert ask(model, judge.requests[index]) == judge.expected(index)
+    events += [plain(event) for event in slow]
+    assert events == expected
+
+
 def test_a_prompt_longer_than_the_context_or_the_cache_is_told_the_numbers(model):
     with pytest.raises(InvalidInput, match=r"has 20000 tokens; the model's context has 8192"):
         model.infer({"tokens": [1] * 20000})

@@ -41,6 +41,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chat_template: str | None = None
     pooling: Literal["last", "mean"] = "last"
     cache_dir: str | None = None
+    prepare_grammars: bool = False
 
     def limits(self) -> Limits:
         """A step has room for every sequence, and for some of a prompt beside them."""

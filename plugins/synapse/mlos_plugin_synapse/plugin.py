@@ -62,6 +62,8 @@ def _load_decoder(path: Path, options: Options) -> Engine:
             precision=options.precision,
             cache_dir=options.packed(),
         )
+    if options.prepare_grammars:
+        text.prepare_grammars()
     return Engine(
         executor,
         text,
