@@ -36,8 +36,9 @@ int gguf_read_name(gguf_cursor *c, uint32_t most, const char *what, uint64_t ind
                    uint64_t *begin, uint32_t *bytes) {
     uint64_t start = c->at, length;
     if (!gguf_read_string(c, begin, &length))
-        return FAIL(SYN_E_FORMAT, "the file ends within the name of %s %" PRIu64 " at byte %" PRIu64,
-                    what, index, start);
+        return FAIL(SYN_E_FORMAT,
+                    "the file ends within the name of %s %" PRIu64 " at byte %" PRIu64, what, index,
+                    start);
     if (length == 0 || length > most || !printable(c->data + *begin, length))
         return FAIL(SYN_E_FORMAT,
                     "the name of %s %" PRIu64 " at byte %" PRIu64
@@ -72,7 +73,8 @@ static uint64_t kind_bytes(uint32_t kind) {
 
 /* How the value of a key is wrong. */
 static int value_wrong(const gguf_cursor *c, const syn_gguf_value *value, const char *how) {
-    return FAIL(SYN_E_FORMAT, "the value of %.*s at byte %" PRIu64 " %s", GGUF_NAME(c, value), value->offset, how);
+    return FAIL(SYN_E_FORMAT, "the value of %.*s at byte %" PRIu64 " %s", GGUF_NAME(c, value),
+                value->offset, how);
 }
 
 static int skip_strings(gguf_cursor *c, uint64_t count) {
@@ -110,7 +112,8 @@ static int read_array(gguf_cursor *c, syn_gguf_value *value) {
         !gguf_read(c, &value->count, sizeof value->count))
         return value_wrong(c, value, "goes beyond the file's end");
     if (element == SYN_GGUF_ARRAY)
-        return FAIL(SYN_E_UNSUPPORTED, "the value of %.*s at byte %" PRIu64 " is an array of arrays",
+        return FAIL(SYN_E_UNSUPPORTED,
+                    "the value of %.*s at byte %" PRIu64 " is an array of arrays",
                     GGUF_NAME(c, value), value->offset);
     if (element != SYN_GGUF_STRING && !kind_bytes(element))
         return value_wrong(c, value, "is an array of an unknown kind");
@@ -142,7 +145,8 @@ int gguf_read_value(gguf_cursor *c, uint64_t index, syn_gguf_value *value) {
 /* How a tensor's description is wrong. */
 static int tensor_wrong(const gguf_cursor *c, const syn_gguf_tensor *t, uint64_t at,
                         const char *how) {
-    return FAIL(SYN_E_FORMAT, "tensor %.*s, described at byte %" PRIu64 ", %s", GGUF_NAME(c, t), at, how);
+    return FAIL(SYN_E_FORMAT, "tensor %.*s, described at byte %" PRIu64 ", %s", GGUF_NAME(c, t),
+                at, how);
 }
 
 /* rows and columns from the file's dimensions: fastest first. */

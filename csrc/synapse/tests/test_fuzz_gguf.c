@@ -136,7 +136,8 @@ static size_t mutate(uint8_t *data, size_t bytes) {
     case 5:
         return below(4) ? bytes : at;
     case 6: /* a piece of itself, once more */
-        return insert(data, bytes, below(bytes), data + at, count < bytes - at ? count : bytes - at);
+        count = count < bytes - at ? count : bytes - at;
+        return insert(data, bytes, below(bytes), data + at, count);
     default: { /* a piece of another file */
         const input *other = &seeds[below(seed_count)];
         size_t from = below(other->bytes), left = other->bytes - from;
