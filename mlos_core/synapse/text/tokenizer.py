@@ -64,6 +64,8 @@ class SentencePieceEncoder:
         """See `Encoder`."""
         out: list[int] = []
         fresh = True
+        # SentencePiece writes a space as this mark, and takes one in the text for a space.
+        text = text.replace(sentencepiece.SPACE, " ")
         for part in (self._control if special else self._user).split(text):
             if isinstance(part, int):
                 out.append(part)
