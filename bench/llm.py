@@ -26,6 +26,7 @@ import llm_limits
 import llm_rows
 import report
 from llm_daemon import CLIENT, DAEMON
+from llm_daemon import MEMORY as DAEMON_MEMORY
 from llm_peers import CONTESTANTS
 from llm_peers.peer import Job
 from llm_peers.running import Setup, find_python, started, time_start
@@ -33,7 +34,7 @@ from rich.console import Console
 
 THROUGHPUT = ("prefill-128", "prefill-512", "decode-1", "decode-4", "decode-16", "decode-32")
 START, MEMORY = "start", "memory"
-CASES = (*THROUGHPUT, START, DAEMON, MEMORY, CLIENT)
+CASES = (*THROUGHPUT, START, DAEMON, MEMORY, DAEMON_MEMORY, CLIENT)
 MODULES = {"synapse": "mlos_core", "llama.cpp": "llama_cpp"}
 PYTHON = "MLOS_BENCH_LLAMA_PYTHON"
 PROMPT = "The capital of France is"
@@ -177,7 +178,7 @@ def measure(args: argparse.Namespace, made: Setup, say: Progress) -> Outcome:
     outcome.add(decode_and_prefill)
     if START in args.cases:
         outcome.add(lambda: starts(args, made, say))
-    if "synapse" in args.contestants and {DAEMON, CLIENT} & set(args.cases):
+    if "synapse" in args.contestants and llm_daemon.CASES & set(args.cases):
         outcome.add(lambda: llm_daemon.rows(args, made, PROMPT, say))
     if MEMORY in args.cases:
         outcome.add(lambda: memory(args, made, say))
@@ -196,7 +197,7 @@ def main() -> int:
         with console.status("starting") as status:
             outcome = measure(args, made, status.update)
     rows = outcome.rows
-    llm_rows.compare(rows, against={DAEMON: START})
+    llm_rows.compare(rows, against={DAEMON: START, DAEMON_MEMORY: MEMORY})
     llm_rows.bound(rows, limits, llm_limits.work_of(args.model))
     if args.json:
         more = {

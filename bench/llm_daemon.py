@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import harness
+import leftovers
 import llm_rows
 import numpy as np
 import report
 from ipc_peers.mlos import environment, socket_of
+from llm_peers.memory import resident
 from llm_peers.peer import Job
 from llm_peers.running import PATIENCE_S, Setup, find_python, started
 from llm_peers.running import environment as environment_of_peers
@@ -26,7 +28,9 @@ from llm_peers.running import environment as environment_of_peers
 from mlos_core.client import connect
 from mlos_core.errors import MlosError
 
-DAEMON, CLIENT = "start-daemon", "client"
+DAEMON, CLIENT, MEMORY = "start-daemon", "client", "memory-daemon"
+CASES = {DAEMON, CLIENT, MEMORY}
+CONTEXT = 2048
 NAME = "llm"
 ENGINE, THROUGH = "synapse-engine", "synapse-client"
 ANSWER = 64
@@ -44,6 +48,9 @@ def rows(args: argparse.Namespace, made: Setup, prompt: str, say: Progress) -> l
         register(args, folder)
         if CLIENT in args.cases:
             found += client(args, made, socket_of(folder), say)
+        if MEMORY in args.cases:
+            say(MEMORY)
+            found += memory(args, made, socket_of(folder))
     if DAEMON in args.cases:
         found += starts(args, made, folder, prompt, say)
     return found
@@ -89,6 +96,7 @@ def patiently(what: Callable[[], None], log: Path) -> None:
 
 def register(args: argparse.Namespace, folder: Path) -> None:
     options = {"threads": args.threads, "cache_dir": str(folder / "cache")}
+    options["kv_blocks"] = CONTEXT // 32
     path = str(Path(args.model).resolve())
 
     def attempt() -> None:
@@ -162,6 +170,25 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+# --- memory -----------------------------------------------------------------------------------
+
+
+def memory(args: argparse.Namespace, made: Setup, path: str) -> list[report.Row]:
+    """Peak resident MiB of the worker after an answer; `parts` has what the daemon, the
+    plugin host and the worker occupy together (`all_pss`), what they share counted once."""
+    with connect(path) as client:
+        text = np.array([b"word " * 400], dtype=object)
+        wanted = {"max_tokens": args.steps, "ignore_eos": True}
+        with client.model(NAME).stream({"text": text}, parameters=wanted) as events:
+            for _ in events:
+                pass
+        (worker,) = client.call("model", name=NAME)["workers"]
+        parts = resident(worker["pid"])
+    parts["all_pss"] = sum(resident(pid)["pss"] for pid in leftovers.processes(made.tag))
+    row = llm_rows.plain("synapse", MEMORY, "MiB", [parts["peak"]])
+    return [row | {"parts": {name: round(value, 1) for name, value in parts.items()}}]
 
 
 # --- the client -------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import numpy as np
 from llm_peers.peer import Job, Peer, Tokens
 from mlos_core.synapse.executor import Executor
 from mlos_core.synapse.native import ISAS, choose_isa
+from mlos_core.synapse.text import TextModel
 from mlos_core.synapse.weights import open_model
 
 
@@ -24,18 +25,19 @@ class Synapse(Peer):
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
-        self.files = open_model(Path(job.model))
         self.isa = choose_isa()
         options: dict[str, Any] = dict(job.options)
         if "cache_dir" in options:
             options["cache_dir"] = Path(options["cache_dir"])
-        self.executor = Executor(
-            self.files,
-            threads=job.threads,
-            isa=self.isa,
-            kv_blocks=-(-job.context // Executor.block_size),
-            **options,
-        )
+        with open_model(Path(job.model)) as files:
+            self.text = TextModel(files)  # llama.cpp reads its vocabulary with the model, too
+            self.executor = Executor(
+                files,
+                threads=job.threads,
+                isa=self.isa,
+                kv_blocks=-(-job.context // Executor.block_size),
+                **options,
+            )
         self.blocks = np.arange(self.executor.kv_blocks, dtype=np.int32)
 
     def about(self) -> dict[str, str]:
@@ -82,10 +84,8 @@ class Synapse(Peer):
 
     def first_token(self, text: str) -> int:
         """Tokenise, compute, and take the greatest logit."""
-        from mlos_core.synapse.text import TextModel
-
         self.begin(1)
-        ids = np.array(TextModel(self.files).encode(text), np.int32)
+        ids = np.array(self.text.encode(text), np.int32)
         last = np.array([len(ids) - 1], np.int32)
         rows = np.zeros(len(ids), np.int32)
         places = np.arange(len(ids), dtype=np.int32)
@@ -98,6 +98,5 @@ class Synapse(Peer):
         return {name: int(known[key]) / (1 << 20) for name, key in named.items()}
 
     def close(self) -> None:
-        """Free the executor, then the file."""
+        """Free the executor."""
         self.executor.close()
-        self.files.close()
