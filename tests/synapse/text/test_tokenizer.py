@@ -41,6 +41,18 @@ def assert_as_expected(text, name):
             assert text.decode(ids, skip_special=False) == same
 
 
+@pytest.mark.parametrize("kind", ["llama", "gemma"])
+def test_ids_and_texts_are_those_of_sentencepiece_itself(kind):
+    known = json.loads((DATA / "sentencepiece.json").read_text())[kind]
+    changes = {name: known[name] for name in ("scores", "token_type")}
+    changes["tokens"] = [token.encode() for token in known["tokens"]]
+    metadata = sentencepiece_metadata(add_space_prefix=kind == "llama", **changes)
+    text = TextModel(opened(metadata))
+    for words, ids, decoded in known["texts"]:
+        assert text.encode(words, special=False, wrap=False) == ids, repr(words)
+        assert text.decode(ids) == decoded
+
+
 def test_a_mark_of_a_space_in_the_text_is_a_space(sentencepiece):
     assert sentencepiece.encode(f"a{MARK}{MARK}b{MARK}") == sentencepiece.encode("a  b ")
 
