@@ -87,11 +87,18 @@ class Buffers:
         slots = np.array([sequence.slot for sequence in results], np.int32)
         return self._batch(rows, np.array(ends, np.int32), results, slots)
 
-    def pooling(self, sequence: Sequence, count: int) -> Batch:
-        """The rows of one chunk of a text that becomes a vector."""
-        rows = self._add_chunk(sequence, count, 0)
-        start = 0 if sequence.pooling == "mean" else rows - 1
-        return self._batch(rows, self._count[start:rows], [sequence], self._count[:0])
+    def pooling(self, chunks: list[tuple[Sequence, int]]) -> tuple[Batch, list[slice]]:
+        """The rows of texts that become vectors, and which results belong to each."""
+        rows = 0
+        ends: list[int] = []
+        parts: list[slice] = []
+        for sequence, count in chunks:
+            start, rows = rows, self._add_chunk(sequence, count, rows)
+            first = start if sequence.pooling == "mean" else rows - 1
+            parts.append(slice(len(ends), len(ends) + rows - first))
+            ends += range(first, rows)
+        results = [sequence for sequence, _ in chunks]
+        return self._batch(rows, np.array(ends, np.int32), results, self._count[:0]), parts
 
     def _add_chunk(self, sequence: Sequence, count: int, at: int) -> int:
         self._extend_table(sequence)

@@ -170,14 +170,13 @@ class Engine(EngineModel):
                 refused = self._write_masks(batch)
                 drawn = self._sampler.draw(logits, batch.slots, self._buffers.lengths)
                 self._buffers.appended(batch, drawn)
-        vectors = [self._pool(s, count) for s, count in plan.chunks if s.pooling is not None]
+        vectors = self._pool([chunk for chunk in plan.chunks if chunk[0].pooling is not None])
         self.scheduler.done(plan)
         if drawn is not None:
             self._take_tokens(batch, drawn.tolist(), refused, events)
         for embedding in vectors:
-            if embedding is not None:
-                events.append(embedding.event())
-                self._drop(embedding.id)
+            events.append(embedding.event())
+            self._drop(embedding.id)
 
     def _forward(self, batch: Batch) -> npt.NDArray[np.float32]:
         return self._executor.forward(
@@ -212,15 +211,21 @@ class Engine(EngineModel):
                     failed[sequence.slot] = error
         return failed
 
-    def _pool(self, sequence: Sequence, count: int) -> Embedding | None:
-        """Compute a chunk of a text; its request if that was the last."""
-        batch = self._buffers.pooling(sequence, count)
+    def _pool(self, chunks: list[tuple[Sequence, int]]) -> list[Embedding]:
+        """Compute chunks of texts; the requests of which they were the last ones."""
+        if not chunks:
+            return []
+        batch, parts = self._buffers.pooling(chunks)
         states = self._executor.hidden(
             batch.tokens, batch.positions, batch.sequences, self._buffers.tables, batch.wanted
         )
-        embedding: Embedding = sequence.owner
-        embedding.add(states, first=sequence.computed == 0)
-        return embedding if sequence.computed + count == sequence.length else None
+        done: list[Embedding] = []
+        for (sequence, count), part in zip(chunks, parts, strict=True):
+            embedding: Embedding = sequence.owner
+            embedding.add(states[part], first=sequence.computed == 0)
+            if sequence.computed + count == sequence.length:
+                done.append(embedding)
+        return done
 
     # --- out ------------------------------------------------------------------------------------
 

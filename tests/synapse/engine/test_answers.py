@@ -222,6 +222,17 @@ def test_vectors_and_answers_are_computed_side_by_side():
         np.testing.assert_array_equal(rig.ended[id].outputs["embedding"], state_after(text))
 
 
+def test_several_texts_are_computed_at_once():
+    rig = Rig()
+    texts = [[i, i + 1, i + 2] for i in range(5)]
+    ids = [rig.submit(text, task="embed", pooling="mean", normalize=False) for text in texts]
+    rig.run()
+    assert rig.executor.calls == 1
+    for text, id in zip(texts, ids, strict=True):
+        states = np.array([state_after(text[: n + 1]) for n in range(3)], np.float64)
+        np.testing.assert_allclose(rig.ended[id].outputs["embedding"], states.mean(0), rtol=1e-6)
+
+
 def test_a_closed_engine_closes_its_executor():
     rig = Rig()
     rig.engine.close()
