@@ -130,6 +130,7 @@ SYN_INLINE void side_of_panel(syn_layout l, int form, int side, const syn_gemm_c
     for (int64_t b = 0; b < c->w->columns / SYN_BLOCK; b++) {
         const uint8_t *acts = c->acts + (size_t)i0 * c->stride + (size_t)b * size;
         syn_place at = syn_block_place(l, panel, b);
+        if (!side) syn_fetch_ahead(l, at.codes);
         if (form == SYN_ACT_16 || l.bits == 8) {
             step_wide(l, form, side, at, 0, acts, c->stride, rows, out);
             step_wide(l, form, side, at, 1, acts, c->stride, rows, out);

@@ -7,7 +7,6 @@
 #include "gemm_avx512.h"
 
 enum { ROWS = 64 /* that share an unpacked block */, PANELS = 2 /* at most, of a step */ };
-enum { AHEAD = 6144 /* bytes; measured: 4096 to 8192 are alike, 2048 is worse */ };
 
 /* Panels far apart are taken together: each is its own address stream through the weights. */
 typedef struct {
@@ -30,12 +29,6 @@ typedef void block_step(syn_layout l, int form, int count, const syn_place *at,
 SYN_INLINE const uint8_t *activations(const syn_gemm_call *c, int64_t row, int64_t block) {
     size_t size = c->form == SYN_ACT_8 ? sizeof(syn_act8) : sizeof(syn_act16);
     return c->acts + (size_t)row * c->stride + (size_t)block * size;
-}
-
-/* A few rows per block keep the processor busy for longer than its window of loads is deep. */
-SYN_INLINE void fetch_ahead(syn_layout l, const uint8_t *codes) {
-    for (size_t i = 0; i < syn_layout_block_bytes(&l); i += 64)
-        _mm_prefetch((const char *)((uintptr_t)codes + AHEAD + i), _MM_HINT_T0);
 }
 
 /* acc = fma(isum, d * s, acc), and the minimum after a block's last half. */
@@ -64,7 +57,7 @@ static void write_out(const syn_gemm_call *c, const panels *ps, int count, int64
 SYN_INLINE void place_blocks(syn_layout l, int count, const panels *ps, int64_t b, syn_place *at) {
     for (int p = 0; p < count; p++) {
         at[p] = syn_block_place(l, ps->panel[p], b);
-        fetch_ahead(l, at[p].codes);
+        syn_fetch_ahead(l, at[p].codes);
     }
 }
 
