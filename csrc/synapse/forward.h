@@ -61,7 +61,7 @@ static inline float *step_row(const syn_step *s) {
     return (float *)(void *)((char *)step_queries(s) + s->m->work.query_bytes);
 }
 
-/* Cosines and sines of a row for the layer's rope; whence + rows.sine - rows.cosine. */
+/* Where a row's cosines and sines for the layer's rope begin. */
 static inline int64_t step_angles(const syn_step *s, int64_t row) {
     return (s->m->layers[s->layer].rope * s->f->b->rows + row) * (s->m->config.head_dim / 2);
 }
