@@ -26,7 +26,7 @@ CACHE_ITEM = 2
 @dataclass(frozen=True)
 class Machine:
     """Bytes read and 8-bit operations done per second, by as many threads as the contestants
-    have. `int8_ops_per_s` is 0 where the probe knows no such instruction."""
+    have."""
 
     bytes_per_s: float
     int8_ops_per_s: float
@@ -45,15 +45,21 @@ class Work:
 
 
 def probe(threads: int, folder: Path) -> Machine | None:
-    """Compile and run the probe; None where there is no C compiler."""
+    """Compile and run the probe; None where there is no C compiler, or no AVX2."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return None
     program = str(folder / "probe")
     words = ["-O3", "-march=native", "-pthread", str(SOURCE), "-o", program]
-    subprocess.run([compiler, *words], check=True)
-    done = subprocess.run([program, str(threads)], check=True, capture_output=True)
-    return Machine(**json.loads(done.stdout))
+    # A kernel may refuse the tiles that its processor has.
+    for more in ([], ["-mno-amx-int8"]):
+        made = subprocess.run([compiler, *words, *more], check=False, capture_output=True)
+        if made.returncode:
+            continue
+        done = subprocess.run([program, str(threads)], check=False, capture_output=True)
+        if not done.returncode:
+            return Machine(**json.loads(done.stdout))
+    return None
 
 
 def work_of(model: str) -> Work:
@@ -82,8 +88,6 @@ def limit(machine: Machine, work: Work, case: str) -> tuple[float, str]:
         rows, asked, cached = number, number, number * (PROMPT + STEPS // 2)
     read = work.body_bytes + work.head_bytes + cached * work.cache_bytes
     operations = 2 * (work.body_numbers * rows + work.head_numbers * asked)
-    least = {"memory": read / machine.bytes_per_s}
-    if machine.int8_ops_per_s:
-        least["int8"] = operations / machine.int8_ops_per_s
+    least = {"memory": read / machine.bytes_per_s, "int8": operations / machine.int8_ops_per_s}
     bound = max(least, key=lambda name: least[name])
     return rows / least[bound], bound
