@@ -7,12 +7,15 @@
 #include <math.h>
 #include <string.h>
 
+#include "pool.h"
 #include "sample_random.h"
+
+enum { WORTH_SHARING = 4 }; /* rows */
 
 typedef struct {
     float *x;         /* (vocab) the logits after mask, bias, penalties and bans */
     float *e;         /* (vocab) weights relative to the largest */
-    int32_t *counts;  /* (vocab) all zero between rows */
+    int32_t *counts;  /* (vocab) all zero between rows, and calls */
     double *sums;     /* (blocks) of weights */
     candidate *items; /* (2 * vocab, and some) */
 } workspace;
@@ -45,7 +48,6 @@ static workspace divide(void *scratch, int64_t vocab) {
     space.counts = (int32_t *)(at += rounded(vocab * 4));
     space.sums = (double *)(at += rounded(vocab * 4));
     space.items = (candidate *)(at + rounded(blocks_of(vocab) * 8));
-    memset(space.counts, 0, (size_t)vocab * 4);
     return space;
 }
 
@@ -262,24 +264,55 @@ static const sample_kernels *kernels_for(int isa) {
     return &sample_baseline;
 }
 
+/* A call's arguments. */
+typedef struct {
+    const sample_kernels *kernels;
+    const float *logits;
+    int64_t stride, rows, vocab;
+    const syn_sampling *params;
+    const int32_t *slots, *lengths;
+    int32_t *tokens, *top_ids;
+    float *logprobs, *top_logprobs;
+    char *scratch;
+    syn_pool *pool;
+} call;
+
+static void do_row(const call *c, const sampler *s, int64_t r) {
+    const syn_sampling *p = c->params + c->slots[r];
+    const float *x = c->logits + r * c->stride;
+    float max = 0;
+    int32_t token = c->tokens[r] = sample_row(s, x, p, c->lengths[c->slots[r]], &max);
+    if (p->logprobs < 0 || token < 0) return;
+    log_probabilities(s, x, max, token, p->logprobs, c->logprobs + r,
+                      c->top_ids + r * SYN_MAX_LOGPROBS, c->top_logprobs + r * SYN_MAX_LOGPROBS);
+}
+
+static sampler sampler_of(const call *c, int thread) {
+    void *scratch = c->scratch + thread * syn_sample_scratch(c->vocab);
+    return (sampler){c->kernels, c->vocab, room_for(c->vocab), divide(scratch, c->vocab)};
+}
+
+static void do_some(void *arg, int thread, int threads) {
+    (void)threads;
+    const call *c = arg;
+    sampler s = sampler_of(c, thread);
+    syn_seat seat = {0};
+    for (int64_t r; (r = syn_pool_piece(c->pool, &seat, c->rows)) >= 0;) do_row(c, &s, r);
+}
+
 int syn_sample(int isa, const float *logits, int64_t stride, int64_t rows, int64_t vocab,
                const syn_sampling *params, const int32_t *slots, const int32_t *lengths,
                int32_t *tokens, float *logprobs, int32_t *top_ids, float *top_logprobs,
-               void *scratch) {
+               void *scratch, struct syn_pool *pool) {
     if (syn_sample_scratch(vocab) < 0) return SYN_E_ARGUMENT;
     if (rows < 0 || stride < vocab)
         return FAIL(SYN_E_ARGUMENT, "%lld rows of %lld logits for a vocabulary of %lld",
                     (long long)rows, (long long)stride, (long long)vocab);
     if ((uintptr_t)scratch % 64) return FAIL(SYN_E_ARGUMENT, "the scratch is not aligned to 64");
-    sampler s = {kernels_for(isa), vocab, room_for(vocab), divide(scratch, vocab)};
-    for (int64_t r = 0; r < rows; r++) {
-        const syn_sampling *p = params + slots[r];
-        const float *x = logits + r * stride;
-        float max = 0;
-        tokens[r] = sample_row(&s, x, p, lengths[slots[r]], &max);
-        if (p->logprobs < 0 || tokens[r] < 0) continue;
-        log_probabilities(&s, x, max, tokens[r], p->logprobs, logprobs + r,
-                          top_ids + r * SYN_MAX_LOGPROBS, top_logprobs + r * SYN_MAX_LOGPROBS);
-    }
+    call c = {kernels_for(isa), logits, stride, rows, vocab, params, slots, lengths,
+              tokens, top_ids, logprobs, top_logprobs, scratch, pool};
+    if (pool && rows >= WORTH_SHARING) return syn_pool_flow(pool, do_some, &c);
+    sampler s = sampler_of(&c, 0);
+    for (int64_t r = 0; r < rows; r++) do_row(&c, &s, r);
     return SYN_OK;
 }

@@ -197,6 +197,11 @@ class Executor:
             found = self._outputs[width] = np.empty((max(rows, 1), width), np.float32)
         return found[:rows]
 
+    @property
+    def pool(self) -> Any:
+        """The threads, for other work between two steps; gone when this is closed."""
+        return self._pool
+
     def statistics(self) -> dict[str, int | str]:
         """Bytes of weights and cache, and what computes."""
         names = {number: name for name, number in ISAS.items()}

@@ -42,6 +42,7 @@ class FakeExecutor:
     """See above. `fails`: raise at that call."""
 
     vocab_size = VOCAB
+    pool = None
 
     def __init__(self, kv_blocks=64, block_size=32, context_length=512):
         self.kv_blocks = kv_blocks

@@ -4,6 +4,8 @@
  * A row's token depends on its logits, its parameters and (seed, position, choice) and on
  * nothing else: there is no state, so any worker draws the same token for it. */
 
+struct syn_pool;
+
 #define SYN_MAX_LOGPROBS 20
 
 /* What a row's token may be when there is none. */
@@ -33,7 +35,8 @@ typedef struct {
     int32_t logprobs;          /* -1: none; else how many alternatives, to SYN_MAX_LOGPROBS */
 } syn_sampling;
 
-/* Bytes of scratch that a call needs, aligned to 64; < 0: no such vocabulary. */
+/* Bytes of scratch that a call needs for each thread; < 0: no such vocabulary. It is aligned to
+ * 64, all zeros at the first call, and left alone between calls. */
 int64_t syn_sample_scratch(int64_t vocab);
 
 /* Draw a token for each row.
@@ -43,8 +46,8 @@ int64_t syn_sample_scratch(int64_t vocab);
  * tokens: (rows) the token, or SYN_TOKEN_*.
  * logprobs: (rows) of the chosen token; top_ids, top_logprobs: (rows, SYN_MAX_LOGPROBS), the
  * most likely first. All are of the softmax of the logits as they came, and written only for
- * rows that ask. */
+ * rows that ask. With a pool (which may be NULL) its threads share the rows. */
 int syn_sample(int isa, const float *logits, int64_t stride, int64_t rows, int64_t vocab,
                const syn_sampling *params, const int32_t *slots, const int32_t *lengths,
                int32_t *tokens, float *logprobs, int32_t *top_ids, float *top_logprobs,
-               void *scratch);
+               void *scratch, struct syn_pool *pool);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pool.h"
 #include "sample.h"
 #include "sample_random.h"
 
@@ -17,7 +18,7 @@
         }                                                                                \
     } while (0)
 
-enum { ROWS = 4, HISTORY = 40 };
+enum { ROWS = 4, HISTORY = 40, THREADS = 3 };
 
 typedef struct {
     int64_t vocab;
@@ -38,7 +39,8 @@ static float real(void) { return (float)next() / 2147483648.0f; }
 
 static fixture make(int64_t vocab) {
     fixture f = {vocab, malloc((size_t)(ROWS * vocab) * 4), malloc((size_t)(vocab + 31) / 32 * 4),
-                 aligned_alloc(64, (size_t)syn_sample_scratch(vocab)), {0}};
+                 aligned_alloc(64, (size_t)(THREADS * syn_sample_scratch(vocab))), {0}};
+    memset(f.scratch, 0, (size_t)(THREADS * syn_sample_scratch(vocab)));
     for (int64_t i = 0; i < ROWS * vocab; i++) f.logits[i] = 8 * real() + 8 * real() - 8;
     for (int64_t i = 0; i < (vocab + 31) / 32; i++) f.mask[i] = next() | 1;
     for (int i = 0; i < HISTORY; i++) f.history[i] = (int32_t)(next() % (uint32_t)vocab);
@@ -81,16 +83,21 @@ typedef struct {
     float logprobs[ROWS], values[ROWS * SYN_MAX_LOGPROBS];
 } outcome;
 
-static outcome sample(fixture *f, int isa, const syn_sampling *params) {
+static outcome sample_with(fixture *f, int isa, const syn_sampling *params, syn_pool *pool) {
     int32_t slots[ROWS] = {2, 0, 3, 1}, lengths[ROWS] = {HISTORY, HISTORY, 1, 0};
     outcome o;
     memset(&o, 0, sizeof o);
     EXPECT(syn_sample(isa, f->logits, f->vocab, ROWS, f->vocab, params, slots, lengths, o.tokens,
-                      o.logprobs, o.ids, o.values, f->scratch) == SYN_OK);
+                      o.logprobs, o.ids, o.values, f->scratch, pool) == SYN_OK);
     return o;
 }
 
-static void every_set_draws_the_same(void) {
+static outcome sample(fixture *f, int isa, const syn_sampling *params) {
+    return sample_with(f, isa, params, NULL);
+}
+
+static void every_set_draws_the_same_with_any_threads(void) {
+    syn_pool *pool = syn_pool_new(THREADS);
     static const int64_t sizes[] = {1, 2, 15, 17, 255, 256, 257, 1000, 4099};
     for (size_t at = 0; at < sizeof sizes / sizeof *sizes; at++) {
         fixture f = make(sizes[at]);
@@ -102,11 +109,14 @@ static void every_set_draws_the_same(void) {
                 outcome other = sample(&f, isa, params);
                 EXPECT(memcmp(&judge, &other, sizeof judge) == 0);
             }
+            outcome shared = sample_with(&f, syn_isa_best(), params, pool);
+            EXPECT(memcmp(&judge, &shared, sizeof judge) == 0);
             for (int i = 0; i < ROWS; i++)
                 EXPECT(judge.tokens[i] >= SYN_TOKEN_NONE_LEFT && judge.tokens[i] < f.vocab);
         }
         drop(&f);
     }
+    syn_pool_free(pool);
 }
 
 static void what_is_not_finite_is_told_wherever_it_lies(void) {
@@ -153,12 +163,12 @@ static void the_generator_is_philox(void) {
 
 static void bad_arguments_are_refused(void) {
     EXPECT(syn_sample_scratch(0) < 0 && syn_sample_scratch(1ll << 40) < 0);
-    EXPECT(syn_sample(0, NULL, 5, 1, 6, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL) ==
-           SYN_E_ARGUMENT);
+    EXPECT(syn_sample(0, NULL, 5, 1, 6, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                      NULL) == SYN_E_ARGUMENT);
 }
 
 int main(void) {
-    every_set_draws_the_same();
+    every_set_draws_the_same_with_any_threads();
     what_is_not_finite_is_told_wherever_it_lies();
     a_mask_that_forbids_all_is_told();
     the_generator_is_philox();

@@ -69,7 +69,7 @@ class Engine(EngineModel):
         widest = min(blocks.count, blocks.blocks_for(context))
         self.scheduler = Scheduler(blocks, limits)
         self._buffers = Buffers(limits, widest, executor.block_size)
-        self._sampler = Sampler(limits.max_num_seqs, executor.vocab_size)
+        self._sampler = Sampler(limits.max_num_seqs, executor.vocab_size, executor.pool)
         self._pace = Pace(mixed_seconds, limits.max_mixed_tokens)
         self._mask_words = -(-text.vocab_size // 32)
         self._most = limits.max_num_seqs + max_waiting

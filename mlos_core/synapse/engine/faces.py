@@ -41,6 +41,11 @@ class Executor(Protocol):
     kv_blocks: int
 
     @property
+    def pool(self) -> Any:
+        """Its threads as C knows them, or None."""
+        ...
+
+    @property
     def block_size(self) -> int:
         """Positions of a block of the cache."""
         ...

@@ -59,16 +59,18 @@ class Sampler:
     Args:
         slots: how many sequences may have a slot.
         vocab_size: columns of the logits.
+        pool: threads that share the rows, as C knows them.
     """
 
-    def __init__(self, slots: int, vocab_size: int) -> None:
+    def __init__(self, slots: int, vocab_size: int, pool: Any = None) -> None:
         self._isa = choose_isa()
         self._vocab = vocab_size
         self._params: Any = ffi.new("syn_sampling[]", slots)
         self._masks: npt.NDArray[np.uint32] = np.zeros((slots, -(-vocab_size // 32)), np.uint32)
         self._kept: list[Any] = [None] * slots  # what C points at
-        size = check(lib.syn_sample_scratch(vocab_size))
-        raw = np.empty(size + 64, np.uint8)
+        self._pool = ffi.NULL if pool is None else pool
+        threads = 1 if pool is None else lib.syn_pool_threads(pool)
+        raw = np.zeros(threads * check(lib.syn_sample_scratch(vocab_size)) + 64, np.uint8)
         skip = -raw.ctypes.data % 64
         self._scratch = ffi.from_buffer(raw[skip:])
         self.tokens = np.zeros(slots, np.int32)
@@ -131,6 +133,7 @@ class Sampler:
                 ffi.from_buffer("int32_t[]", lengths),
                 *self._out,
                 self._scratch,
+                self._pool,
             )
         )
         return self.tokens[:rows]
