@@ -29,7 +29,8 @@ static void quantise(const syn_step *s, const float *x, int64_t n, int64_t i,
         int form = syn_model_form(m, products[p].tensor, products[p].w);
         if (done >> form & 1) continue;
         done |= 1 << form;
-        syn_act_quantise(m->config.isa, form, x, n, step_acts(s, products[p].tensor, form, n, i, 0));
+        void *row = step_acts(s, products[p].tensor, form, n, i, 0);
+        syn_act_quantise(m->config.isa, form, x, n, row);
     }
 }
 
@@ -47,7 +48,7 @@ static void multiply(const syn_step *s, int64_t rows, const product *p, int64_t 
 static void multiply_all(syn_step *s, int64_t rows, const product *products, int count) {
     int64_t panels = 0, begin, end;
     for (int p = 0; p < count; p++) panels += syn_matrix_panels(products[p].w);
-    while (step_next(s, panels, 4, &begin, &end)) {
+    while (step_next(s, panels, rows, &begin, &end)) {
         for (int p = 0; p < count && end > 0; p++) {
             int64_t here = syn_matrix_panels(products[p].w);
             multiply(s, rows, &products[p], begin, end < here ? end : here);
@@ -86,7 +87,7 @@ static void project_inputs(syn_step *s) {
                           layer_product(s, SYN_MODEL_V, m->work.v, keys, 0),
                           layer_product(s, SYN_MODEL_Q, m->work.q, queries, 0)};
     int count = rows_on(s) ? 3 : 2;
-    while (step_next(s, rows, 2, &begin, &end)) {
+    while (step_next(s, rows, rows, &begin, &end)) {
         for (int64_t i = begin; i < end; i++) {
             int64_t row = s->span->begin + i;
             clear_block(s, row);
@@ -125,7 +126,7 @@ static void add_product(syn_step *s, int tensor, int post_norm) {
     product p = layer_product(s, tensor, out, hidden, !weight);
     multiply_all(s, rows_on(s), &p, 1);
     if (!weight) return;
-    while (step_next(s, rows_on(s), 2, &begin, &end)) {
+    while (step_next(s, rows_on(s), rows_on(s), &begin, &end)) {
         for (int64_t i = begin; i < end; i++) {
             m->ops->norm(out + i * hidden, weight, m->config.norm_eps, hidden, step_row(s));
             m->ops->add(residual(s, i), step_row(s), hidden);
@@ -158,14 +159,14 @@ static void feed_forward(syn_step *s) {
     product up[] = {layer_product(s, SYN_MODEL_GATE, m->work.gate, c->ffn, 0),
                     layer_product(s, SYN_MODEL_UP, m->work.up, c->ffn, 0)};
     product down = layer_product(s, SYN_MODEL_DOWN, NULL, 0, 0);
-    while (step_next(s, rows_on(s), 2, &begin, &end)) {
+    while (step_next(s, rows_on(s), rows_on(s), &begin, &end)) {
         for (int64_t i = begin; i < end; i++) {
             m->ops->norm(residual(s, i), m->layers[s->layer].vector[SYN_MODEL_FFN_NORM],
                          c->norm_eps, c->hidden, step_row(s));
             quantise(s, step_row(s), c->hidden, i, up, 2);
         }
     }
-    while (step_next(s, (c->ffn + UNIT - 1) / UNIT, 4, &begin, &end))
+    while (step_next(s, (c->ffn + UNIT - 1) / UNIT, rows_on(s), &begin, &end))
         gate(s, up, &down, begin * UNIT, end * UNIT < c->ffn ? end * UNIT : c->ffn);
     add_product(s, SYN_MODEL_DOWN, SYN_MODEL_POST_FFN_NORM);
 }
@@ -198,7 +199,7 @@ static void turn(const syn_step *s, int64_t row) {
 static void embed(syn_step *s) {
     const syn_model *m = s->m;
     int64_t begin, end, hidden = m->config.hidden;
-    while (step_next(s, s->f->b->rows, 2, &begin, &end)) {
+    while (step_next(s, s->f->b->rows, s->f->b->rows, &begin, &end)) {
         for (int64_t row = begin; row < end; row++) {
             float *x = m->rows.x + row * hidden;
             syn_matrix_row(m->embedding, s->f->b->tokens[row], x);
@@ -217,7 +218,7 @@ static void finish(syn_step *s, int64_t first, int64_t rows) {
     int64_t begin, end;
     float *logits = f->logits ? f->logits + first * c->vocab : NULL;
     product p = {SYN_MODEL_OUTPUT, m->output ? m->output : m->embedding, logits, c->vocab, 0};
-    while (step_next(s, rows, 2, &begin, &end)) {
+    while (step_next(s, rows, rows, &begin, &end)) {
         for (int64_t i = begin; i < end; i++) {
             float *state = f->states ? f->states + (first + i) * c->hidden : step_row(s);
             m->ops->norm(m->rows.x + (first + i) * c->hidden, m->output_norm, c->norm_eps,
@@ -228,7 +229,7 @@ static void finish(syn_step *s, int64_t first, int64_t rows) {
     if (!logits) return;
     multiply_all(s, rows, &p, 1);
     if (!(c->logit_softcap > 0)) return;
-    while (step_next(s, rows, 2, &begin, &end)) {
+    while (step_next(s, rows, rows, &begin, &end)) {
         for (int64_t i = begin; i < end; i++)
             m->ops->softcap(logits + i * c->vocab, c->logit_softcap, c->vocab);
     }

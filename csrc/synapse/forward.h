@@ -25,11 +25,15 @@ typedef struct syn_step {
     syn_seat seat;
 } syn_step;
 
-/* Take part in a phase that is `count` units of work: [*begin, *end) is this thread's next piece,
- * of about a `parts`-th of a thread's share; 0: the phase is over for all. */
-static inline int step_next(syn_step *s, int64_t count, int64_t parts, int64_t *begin,
+enum { MANY = 32 /* rows that make a phase long enough to be shared out in small pieces */ };
+
+/* Take part in a phase that is `count` units of work for `rows` rows: [*begin, *end) is this
+ * thread's next piece; 0: the phase is over for all. Short phases have a piece for each thread,
+ * since a product of few rows takes longer in pieces; long ones have two, so that whoever was
+ * descheduled leaves something to the others. */
+static inline int step_next(syn_step *s, int64_t count, int64_t rows, int64_t *begin,
                             int64_t *end) {
-    int64_t pieces = s->threads == 1 ? 1 : s->threads * parts;
+    int64_t pieces = s->threads == 1 ? 1 : s->threads * (rows < MANY ? 1 : 2);
     if (pieces > count) pieces = count;
     int64_t piece = syn_pool_piece(s->m->pool, &s->seat, pieces);
     if (piece < 0) return 0;

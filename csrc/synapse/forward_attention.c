@@ -27,7 +27,7 @@ static void store(const syn_step *s, int64_t row, int64_t head) {
 
 void syn_step_store(syn_step *s) {
     int64_t begin, end, heads = s->m->config.kv_heads, rows = s->span->end - s->span->begin;
-    while (step_next(s, rows, 4, &begin, &end)) {
+    while (step_next(s, rows, rows, &begin, &end)) {
         for (int64_t i = begin * heads; i < end * heads; i++)
             store(s, s->span->begin + i / heads, i % heads);
     }

@@ -9,8 +9,8 @@
 #include "pool.h"
 
 enum {
-    SPAN = 128,      /* rows that go through a layer together: their activations fit the second cache */
-    TILE_ROWS = 48,  /* query rows that share the loads of a block of keys and values */
+    SPAN = 128, /* rows that go through a layer together: they fit the second cache */
+    TILE_ROWS = 48, /* query rows that share the loads of a block of keys and values */
     MAX_BATCH = 65536,
     FORMS = 3,
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BUSL-1.1 */
-/* A batch before anything is computed: every index is checked, rows are cut into spans and tiles. */
+/* A batch before anything is computed: every index is checked, rows are cut into spans and
+ * tiles. */
 #include <stdlib.h>
 
 #include "model.h"

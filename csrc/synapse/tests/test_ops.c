@@ -121,8 +121,8 @@ static void activations_are_the_activations(void) {
 }
 
 static void extremes_become_what_they_become_everywhere(void) {
-    const float extremes[16] = {INFINITY, -INFINITY, NAN,   -NAN,   0,      -0.0f,   1e38f,   -1e38f,
-                                65519,    65520,     -7e4f, 1e-40f, 6e-8f,  -87.1f, -86.9f, 88.5f};
+    const float extremes[16] = {INFINITY, -INFINITY, NAN,    -NAN,  0,     -0.0f,  1e38f,  -1e38f,
+                                65519,    65520,     -7e4f,  1e-40f, 6e-8f, -87.1f, -86.9f, 88.5f};
     float ones[16];
     for (int i = 0; i < 16; i++) ones[i] = 1;
     for (int i = 0; i < fasts; i++) {
