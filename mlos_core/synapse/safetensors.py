@@ -59,7 +59,7 @@ def parse(data: memoryview) -> dict[str, SafeTensor]:
     header, begin = _header(data)
     body = data[begin:]
     entries = {name: _entry(name, raw) for name, raw in header.items()}
-    json.loads(bytes(data[8:begin]), object_pairs_hook=_once)
+    _check_names(bytes(data[8:begin]))
     _check_cover(entries, body.nbytes)
     return {
         name: SafeTensor(name, entry.dtype, entry.shape, body[slice(*entry.data_offsets)])
@@ -86,6 +86,14 @@ def _header(data: memoryview) -> tuple[dict[str, msgspec.Raw], int]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise LoadFailed(f"the header is not what it should be: {clean(str(err))}") from None
     return header, 8 + length
+
+
+def _check_names(header: bytes) -> None:
+    """Refuse a header that says something twice; what is said first is not checked otherwise."""
+    try:
+        json.loads(header, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as err:
+        raise LoadFailed(f"the header is not what it should be: {clean(str(err))}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:

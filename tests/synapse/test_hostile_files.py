@@ -304,6 +304,12 @@ def test_nothing_is_there_twice(header):
     assert "twice" in refused(s.raw(header, bytes(8)), safetensors.parse)
 
 
+@pytest.mark.parametrize("first", [b'"\xff"', b"[" * 100_000, b"9" * 5000])
+def test_what_is_said_again_is_read_too(first):
+    again = b'"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
+    refused(s.raw(b'{"a": ' + first + b", " + again, bytes(8)), safetensors.parse)
+
+
 def test_unknown_types_are_named():
     header = {"a": s.entry("F4", (2,), 0, 8)}
     assert "'a' is of the unknown type 'F4'" in refused(s.raw(header, bytes(8)), safetensors.parse)
