@@ -103,7 +103,8 @@ def open_arena(
         mapping = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, ValueError) as err:
         raise OutOfMemory(f"no memory for {nbytes} bytes of weights: {err}") from None
-    mapping.madvise(mmap.MADV_HUGEPAGE)
+    with contextlib.suppress(OSError):  # a kernel without them
+        mapping.madvise(mmap.MADV_HUGEPAGE)
     arena = Arena(mapping, shared=False)
     _pack(arena, places, pool)
     return arena
@@ -121,11 +122,11 @@ def _cached(files: ModelFiles, places: list[Place], nbytes: int, pool: Any, cach
     try:
         os.posix_fallocate(descriptor, 0, nbytes)
         arena = Arena(mmap.mmap(descriptor, nbytes), shared=True)
+        arena.view[: len(header)] = header
+        _pack(arena, places, pool)
     except BaseException:
         os.close(descriptor)
         raise
-    arena.view[: len(header)] = header
-    _pack(arena, places, pool)
     arena.publish(descriptor, path)
     return arena
 
