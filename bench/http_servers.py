@@ -21,6 +21,7 @@ from mlos_core.errors import MlosError
 
 READY_S = 120.0
 NAME = "model"
+LLAMA_SLOTS = 16
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Setup:
     threads: int
     context: int
     llama_python: str
+    llama_server: str
     folder: Path
     tag: str
 
@@ -104,11 +106,40 @@ def connects(path: Path) -> bool:
 
 @contextlib.contextmanager
 def llama_cpp(setup: Setup) -> Iterator[str]:
-    """llama-cpp-python's server. A request that comes later must not break off an earlier one,
-    which it does by default."""
+    """llama-server where there is one, llama-cpp-python's server otherwise."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    base, log = f"http://127.0.0.1:{port}/v1", setup.folder / "llama.cpp.log"
+    root, log = f"http://127.0.0.1:{port}", setup.folder / "llama.cpp.log"
+    if setup.llama_server:
+        command, ready = llama_server(setup, port), "/health"
+    else:
+        command, ready = llama_cpp_python(setup, port), "/v1/models"
+    with process(command, environment(setup), log) as child:
+        wait_until(lambda: answers(root + ready), child, log)
+        yield root + "/v1"
+
+
+def llama_server(setup: Setup, port: int) -> list[str]:
+    """llama.cpp's own server, with room for as many requests at once as the largest load."""
+    options = {
+        "model": str(setup.model),
+        "alias": NAME,
+        "host": "127.0.0.1",
+        "port": port,
+        "ctx-size": 2 * setup.context,
+        "parallel": LLAMA_SLOTS,
+        "threads": setup.threads,
+        "threads-batch": setup.threads,
+    }
+    return [
+        setup.llama_server,
+        *(w for n, value in options.items() for w in (f"--{n}", str(value))),
+    ]
+
+
+def llama_cpp_python(setup: Setup, port: int) -> list[str]:
+    """Answers one request after the other. One that comes later must not break off an earlier
+    one, which it does by default."""
     options = {
         "model": str(setup.model),
         "model_alias": NAME,
@@ -121,10 +152,7 @@ def llama_cpp(setup: Setup) -> Iterator[str]:
         "verbose": False,
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    command = [setup.llama_python, "-P", "-m", "llama_cpp.server", *flags]
-    with process(command, environment(setup), log) as child:
-        wait_until(lambda: answers(base + "/models"), child, log)
-        yield base
+    return [setup.llama_python, "-P", "-m", "llama_cpp.server", *flags]
 
 
 def answers(url: str) -> bool:

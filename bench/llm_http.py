@@ -57,6 +57,7 @@ def arguments() -> argparse.Namespace:
         metavar="PYTHON",
         help=f"one that has llama-cpp-python with its server ({PYTHON}; default: this one)",
     )
+    add("--llama-server", default="", metavar="FILE", help="llama.cpp's own server, if built")
     args = parser.parse_args()
     for name in args.contestants:
         if name not in SERVERS:
@@ -144,9 +145,8 @@ def main() -> int:
         console.width = 120
     tag, before, machine = uuid.uuid4().hex, leftovers.shared_memory(), report.machine()
     with tempfile.TemporaryDirectory(prefix="llm-http-") as folder:
-        setup = Setup(
-            args.model.resolve(), args.threads, args.context, args.llama_python, Path(folder), tag
-        )
+        llama = args.llama_python, args.llama_server
+        setup = Setup(args.model.resolve(), args.threads, args.context, *llama, Path(folder), tag)
         results, failures = measure(args, setup, console)
     rows = rows_of(results, failures)
     http_rows.compare(rows)
