@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import socket
 import sys
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import uvloop
 
@@ -148,11 +149,10 @@ class Daemon:
         config = self._config
         if not config.http:
             return
-        from mlos_core.front.http import serve
-
+        # In a thread: the models' plugin hosts start meanwhile.
+        front = await asyncio.to_thread(importlib.import_module, "mlos_core.front.http")
         try:
-            # The front names the options of `register` as any keywords.
-            self._front = await serve(cast("Any", self.service), config)
+            self._front = await front.serve(self.service, config)
         except OSError as err:
             raise ConfigError(
                 f"HTTP cannot listen on {config.http_host}:{config.http_port}: {err.strerror}",
