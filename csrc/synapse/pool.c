@@ -20,6 +20,7 @@
 #define LINE 64
 #define POLL_NS 60000u     /* between phases and between steps: about a wake-up's cost */
 #define POLLS_PER_CLOCK 32 /* looks at the word between two looks at the clock */
+#define IEEE_FLOATS 0x1f80u /* MXCSR as a program begins */
 
 /* A word that only grows, and how many sleep until it does. */
 typedef struct event {
@@ -56,6 +57,19 @@ typedef struct chair {
 static void relax(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
+#endif
+}
+
+/* Rounding to the nearest even, and numbers below the normal ones count. A
+ * library that is loaded beside us can have set otherwise in some threads, and a result would
+ * depend on who took its piece. Returns what was set. */
+static uint32_t set_floats(uint32_t mode) {
+#if defined(__x86_64__)
+    uint32_t before = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(mode);
+    return before;
+#else
+    return mode;
 #endif
 }
 
@@ -170,6 +184,7 @@ static void *serve(void *context) {
     chair c = *(chair *)context;
     syn_pool *pool = c.pool;
     free(context);
+    set_floats(IEEE_FLOATS);
     for (uint32_t seen = 0;;) {
         event_wait(&pool->start, seen, pool->polls);
         seen = atomic_load_explicit(&pool->start.word, memory_order_acquire);
@@ -200,7 +215,9 @@ static int run(syn_pool *pool, syn_work work, void *arg, int everyone) {
     if (atomic_exchange(&pool->busy, 1))
         return FAIL(SYN_E_ARGUMENT, "the threads are at work for another caller");
     if (pool->threads > 1) open_run(pool, work, arg, everyone);
+    uint32_t floats = set_floats(IEEE_FLOATS);
     work(arg, 0, pool->threads);
+    set_floats(floats);
     if (everyone) syn_pool_barrier(pool);
     if (pool->threads > 1) close_run(pool);
     atomic_store(&pool->busy, 0);

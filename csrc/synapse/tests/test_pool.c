@@ -136,6 +136,34 @@ static void a_forked_child_is_told_that_the_threads_are_gone(void) {
     syn_pool_free(pool);
 }
 
+#if defined(__x86_64__)
+enum { FLUSH = 0x8040 /* to zero what is below the normal numbers: operands and results */ };
+
+static void halve_the_least_normal(void *arg, int thread, int threads) {
+    (void)threads;
+    volatile float least = 0x1p-126f;
+    ((float *)arg)[thread] = least * 0.5f;
+}
+
+static void what_others_set_for_floats_changes_no_result(void) {
+    const unsigned before = __builtin_ia32_stmxcsr(), flushing = before | FLUSH;
+    float halves[THREADS] = {0}, half = 0;
+    __builtin_ia32_ldmxcsr(flushing); /* threads begin with what their maker has */
+    syn_pool *pool = syn_pool_new(THREADS), *alone = syn_pool_new(1);
+    int status = syn_pool_run(pool, halve_the_least_normal, halves);
+    int flow = syn_pool_flow(alone, halve_the_least_normal, &half);
+    const unsigned after = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(before);
+    CHECK_EQUAL(status, 0);
+    CHECK_EQUAL(flow, 0);
+    for (int i = 0; i < THREADS; i++) CHECK(halves[i] == 0x1p-127f);
+    CHECK(half == 0x1p-127f);
+    CHECK_EQUAL(after & FLUSH, FLUSH); /* the caller gets its own back */
+    syn_pool_free(pool);
+    syn_pool_free(alone);
+}
+#endif
+
 static void nonsense_numbers_of_threads_are_refused(void) {
     CHECK(!syn_pool_new(0));
     CHECK(!syn_pool_new(-3));
@@ -161,6 +189,9 @@ int main(void) {
     RUN(sleepers_are_woken_for_the_next_run);
     RUN(a_second_run_at_the_same_time_is_refused);
     RUN(a_forked_child_is_told_that_the_threads_are_gone);
+#if defined(__x86_64__)
+    RUN(what_others_set_for_floats_changes_no_result);
+#endif
     RUN(nonsense_numbers_of_threads_are_refused);
     RUN(shares_cover_everything_once);
     return 0;
