@@ -36,7 +36,7 @@ int syn_isa_available(int isa) {
 #if defined(__x86_64__)
     case SYN_AVX2:
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-               __builtin_cpu_supports("f16c");
+               __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2");
     case SYN_AVX512:
         return syn_isa_available(SYN_AVX2) && __builtin_cpu_supports("avx512f") &&
                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
