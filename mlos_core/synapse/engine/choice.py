@@ -98,8 +98,10 @@ class Choice:
             return "", None
         if token in self._stop_ids:
             self.finish = "stop"
-            included = self._params.include_stop_str_in_output
-            return self._detokenizer.push(token) if included else "", token
+            if not self._params.include_stop_str_in_output:
+                return "", token
+            held = "" if self._stops is None else self._stops.flush()
+            return held + self._detokenizer.push(token), token
         shown = self._detokenizer.push(token)
         if self._stops is not None and self.sequence.generated >= self._params.min_tokens:
             shown, met = self._stops.push(shown)

@@ -91,7 +91,7 @@ def _render(source: str, params: SamplingParams, text: Text) -> str:
 
 def _variables(params: SamplingParams) -> dict[str, Any]:
     given = params.chat_template_kwargs or {}
-    for name in ("messages", "tools", "add_generation_prompt"):
+    for name in ("self", "messages", "tools", "add_generation_prompt"):
         if name in given:
             raise InvalidInput(f"chat_template_kwargs must not hold {name!r}")
     return given

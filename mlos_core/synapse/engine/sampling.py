@@ -19,6 +19,7 @@ from mlos_core.synapse.text.structured import StructuredSpec
 MAX_CHOICES: Final = 128
 MAX_STOPS: Final = 64
 MAX_BIASES: Final = 1024
+MAX_DIGITS: Final = 10
 MAX_LOGPROBS: Final[int] = lib.SYN_MAX_LOGPROBS
 GREEDY_BELOW: Final = 1e-5
 """A temperature this low is taken as 0."""
@@ -167,8 +168,10 @@ def biases(params: SamplingParams, vocab_size: int) -> dict[int, float]:
         raise InvalidInput(f"logit_bias has {len(given)} entries; it takes up to {MAX_BIASES}")
     found: dict[int, float] = {}
     for key, value in given.items():
-        if not key.isascii() or not key.isdigit() or int(key) >= vocab_size:
-            raise InvalidInput(f"logit_bias names {key!r}, not a token id below {vocab_size}")
+        # int() refuses to read thousands of digits.
+        fits = key.isascii() and key.isdigit() and len(key) <= MAX_DIGITS
+        if not fits or int(key) >= vocab_size:
+            raise InvalidInput(f"logit_bias names {key!r:.40}, not a token id below {vocab_size}")
         if not -100 <= value <= 100:
             raise InvalidInput(f"logit_bias of {key} is {value}; it must be from -100 to 100")
         found[int(key)] = value

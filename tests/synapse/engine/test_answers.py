@@ -91,6 +91,15 @@ def test_what_might_become_a_stop_string_is_held_back_and_shown_when_it_does_not
     assert [e["s"] for e in rig.events[id]] == ["", "", "", "abc", "", "abd"]
 
 
+def test_a_stop_token_that_is_shown_comes_behind_what_was_held_back():
+    rig = Rig()
+    form = {"structured": {"choice": ["xabyz"]}, "stop": ["abc"]}
+    options = {"stop_token_ids": [ord("y")], "include_stop_str_in_output": True}
+    id = rig.submit_and_run(PROMPT, **form, **options)
+    assert rig.text(id) == "xaby"
+    assert rig.events[id][-1]["r"] == ord("y")
+
+
 def test_stop_strings_before_min_tokens_are_text():
     rig = Rig()
     id = rig.submit_and_run(PROMPT, structured={"choice": ["xaxbx!"]}, stop=["x"], min_tokens=5)
@@ -154,8 +163,9 @@ def test_a_chat_goes_through_the_template():
     ]:
         final = rig.ask(text_input(chat, "messages"), task="tokenize", **options)
         assert bytes(final.outputs["tokens"].tolist()).decode() == text
-    with pytest.raises(InvalidInput, match="messages"):
-        rig.submit(text_input(chat, "messages"), chat_template_kwargs={"messages": []})
+    for name in ("messages", "self"):
+        with pytest.raises(InvalidInput, match=name):
+            rig.submit(text_input(chat, "messages"), chat_template_kwargs={name: []})
 
 
 def test_tool_calls_are_taken_out_of_the_text():

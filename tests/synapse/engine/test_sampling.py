@@ -28,6 +28,7 @@ from mlos_core.synapse.engine.sampling import SamplingParams, parse
         ({"logprobs": 21}, "logprobs is 21; it must be from 0 to 20"),
         ({"logit_bias": {"x": 1.0}}, "logit_bias names 'x'"),
         ({"logit_bias": {"100": 1.0}}, "not a token id below 100"),
+        ({"logit_bias": {"9" * 5000: 1.0}}, "not a token id below 100"),
         ({"logit_bias": {"1": 101.0}}, "from -100 to 100"),
         ({"stop": [""]}, "stop string"),
         ({"stop": ["x"] * 65}, "stop strings"),
