@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence as Many
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +28,12 @@ from mlos_core.synapse.engine.pace import Pace
 from mlos_core.synapse.engine.requests import Request
 from mlos_core.synapse.engine.sampler import NONE_LEFT, Sampler
 from mlos_core.synapse.engine.scheduler import Limits, Plan, Scheduler
-from mlos_core.synapse.engine.sequence import Pooling, Sequence
+from mlos_core.synapse.engine.sequence import Pooling, Sequence, State
 from mlos_core.synapse.engine.statistics import Counters
 
 log = logging.getLogger(__name__)
+_CATCH_UP: Final = 256
+"""Events of one request that may come in a step although they waited for their turn."""
 
 Ints = npt.NDArray[np.int32]
 
@@ -74,7 +77,9 @@ class Engine(EngineModel):
         self._mask_words = -(-text.vocab_size // 32)
         self._most = limits.max_num_seqs + max_waiting
         self._requests: dict[int, Request | Embedding] = {}
+        self._behind: dict[int, Request] = {}
         self._live = 0
+        """Sequences that run, wait or are held."""
         self._ready: list[Event] = []
         self._counters = Counters()
 
@@ -91,7 +96,7 @@ class Engine(EngineModel):
         if isinstance(taken, Event):
             self._ready.append(taken)
             return
-        sequences = taken.sequences
+        sequences = [s for s in taken.sequences if s.state is not State.GONE]
         # What was let in once is never turned away by a successor.
         if not request.resume_from and self._live + len(sequences) > self._most:
             raise Overloaded(
@@ -105,6 +110,8 @@ class Engine(EngineModel):
             return
         self._counters.prompt_tokens += taken.prompt
         self._ready += taken.replayed
+        if taken.behind:
+            self._behind[taken.id] = taken
         if taken.held:
             self.scheduler.add(taken.held.pop(0))
 
@@ -154,7 +161,8 @@ class Engine(EngineModel):
             seconds = (time.monotonic_ns() - began) * 1e-9
             self._counters.step.add(seconds)
             self._pace.learn(len(plan.decodes) + sum(count for _, count in plan.chunks), seconds)
-        elif self.scheduler.waiting and not events:
+        self._catch_up(events)
+        if not plan and not events and self.scheduler.waiting:
             raise RuntimeError("somebody waits, nobody runs, and there is no room")
         return events
 
@@ -245,10 +253,26 @@ class Engine(EngineModel):
                 events.append(Event(request.id, error=_as_error(error)))
                 self._drop(request.id)
                 continue
-            events += news
-            if news and news[-1].final:
-                self._counters.end(request, now)
-                self._drop(request.id)
+            self._tell(request, news, now, events)
+            if request.behind and request.id in self._requests:
+                self._behind[request.id] = request
+
+    def _catch_up(self, events: list[Event]) -> None:
+        """Choices that ran one after the other have events that waited for each other. They
+        come in portions, so that a reader who is behind can stop them."""
+        for request in tuple(self._behind.values()):
+            if request.choices[0].sequence.paused:
+                continue
+            news = request.more(_CATCH_UP)
+            if not request.behind:
+                del self._behind[request.id]
+            self._tell(request, news, time.monotonic_ns(), events)
+
+    def _tell(self, request: Request, news: list[Event], now: int, events: list[Event]) -> None:
+        events += news
+        if news and news[-1].final:
+            self._counters.end(request, now)
+            self._drop(request.id)
 
     def _take_token(
         self, request: Request, choice: Choice, token: int, row: int, now: int
@@ -263,6 +287,7 @@ class Engine(EngineModel):
         self._counters.token(request, choice, now)
         if choice.finish is not None:
             self.scheduler.remove(sequence)
+            self._live -= 1
         for held in request.held:
             self.scheduler.add(held)
         if request.held:
@@ -273,7 +298,8 @@ class Engine(EngineModel):
         request = self._requests.pop(id, None)
         if request is None:
             return
-        self._live -= len(request.sequences)
+        self._behind.pop(id, None)
+        self._live -= sum(s.state is not State.GONE for s in request.sequences)
         for sequence in request.sequences:
             self.scheduler.remove(sequence)
         self._check_when_idle()

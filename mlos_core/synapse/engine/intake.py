@@ -22,7 +22,7 @@ from mlos_core.synapse.engine.faces import Matcher, Text
 from mlos_core.synapse.engine.requests import Request
 from mlos_core.synapse.engine.sampler import Draw, make_draw
 from mlos_core.synapse.engine.sampling import NamedTool, SamplingParams, parse
-from mlos_core.synapse.engine.sequence import Pooling, Sequence
+from mlos_core.synapse.engine.sequence import Pooling, Sequence, State
 from mlos_core.types import Array
 
 
@@ -120,6 +120,9 @@ class Intake:
             sequence.owner = (request, choice)
             request.choices.append(choice)
         self._replay(request, given.journal)
+        for choice in request.choices:
+            if choice.finish is not None:
+                choice.sequence.state = State.GONE
         request.held = [choice.sequence for choice in request.choices if not choice.finish]
         return request
 

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,6 +15,8 @@ from mlos_core.synapse.engine.sampling import SamplingParams
 from mlos_core.synapse.engine.sequence import Sequence
 
 Item = tuple[Data, bytes, bool]
+AT_ONCE: Final = 4
+"""Events that one token may set free; what waited longer for its turn comes by `more`."""
 
 
 class Order:
@@ -32,19 +33,16 @@ class Order:
         self._lines[choice].append(item)
         self._ended[choice] = item[2]
 
-    def take(self) -> Iterator[Item]:
-        """Those whose turn has come."""
-        passed = 0
-        while passed < len(self._lines):
+    def take(self) -> Item | None:
+        """The one whose turn has come; None while it has not happened, or when all have."""
+        for _ in self._lines:
             line = self._lines[self._turn]
-            if line:
-                passed = 0
-                yield line.popleft()
-            elif self._ended[self._turn]:
-                passed += 1
-            else:
-                return
+            if not line and not self._ended[self._turn]:
+                return None
             self._turn = (self._turn + 1) % len(self._lines)
+            if line:
+                return line.popleft()
+        return None
 
 
 class Times:
@@ -81,6 +79,8 @@ class Request:
         """Choices that wait until the first one has put the prompt into the cache."""
         self.replayed: list[Event] = []
         """What can be sent at once."""
+        self.behind = False
+        """Whether `more` may have something to send."""
         self.times = Times(arrived)
         self._skip = skip
         self._open = params.n
@@ -98,7 +98,19 @@ class Request:
         if self._order is None:
             return self._pack(item)
         self._order.add(choice.index, item)
-        return [event for ready in self._order.take() for event in self._pack(ready)]
+        return self.more(AT_ONCE)
+
+    def more(self, most: int) -> list[Event]:
+        """Up to `most` events whose turn has come."""
+        events: list[Event] = []
+        while len(events) < most and self._order is not None:
+            item = self._order.take()
+            if item is None:
+                self.behind = False
+                return events
+            events += self._pack(item)
+        self.behind = True
+        return events
 
     def _pack(self, item: Item) -> list[Event]:
         data, note, ends = item

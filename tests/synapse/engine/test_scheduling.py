@@ -320,3 +320,55 @@ def test_the_statistics_count_what_happened():
     assert done["request_success_length"] == 4
     assert done["time_to_first_token_seconds"].count == 4
     assert done["inter_token_latency_seconds"].count == 8
+
+
+def test_choices_that_have_ended_wait_for_nothing_and_take_no_place():
+    rig = Rig(max_num_seqs=1, max_waiting=3)
+    id = rig.submit([1], n=4, max_tokens=3, ignore_eos=True)
+    waiting = []
+    while id in rig.running:
+        rig.step()
+        waiting.append(rig.engine.statistics()["num_requests_waiting"])
+    assert waiting == [3, 3, 3, 2, 2, 2, 1, 1, 1, 0, 0, 0]
+
+
+def test_a_place_is_free_as_soon_as_a_choice_has_ended():
+    rig = Rig(max_num_seqs=1, max_waiting=1)
+    rig.submit([1], n=2, max_tokens=2, ignore_eos=True)
+    for _ in range(2):
+        rig.step()
+    rig.submit([2], max_tokens=1)
+    with pytest.raises(Overloaded):
+        rig.submit([3], max_tokens=1)
+    rig.run()
+
+
+def one_after_the_other(rig):
+    """Choices that wait for each other; of three the last is the shortest."""
+    return rig.submit([1], n=3, max_tokens=500, key=1)
+
+
+def test_choices_that_ran_one_after_the_other_send_their_events_in_portions():
+    rig = Rig(max_num_seqs=1, context_length=2048)
+    id = one_after_the_other(rig)
+    most = 0
+    while id in rig.running:
+        most = max(most, len(rig.step()))
+    assert [len(rig.tokens(id, choice)) for choice in range(3)] == [500, 500, 75]
+    assert most <= 300
+
+
+def test_a_paused_request_sends_nothing_even_if_its_choices_have_ended():
+    rig = Rig(max_num_seqs=1, context_length=2048)
+    id = one_after_the_other(rig)
+    while not rig.events[id] or rig.engine.scheduler.running:
+        rig.step()
+    assert id in rig.running
+    before = len(rig.events[id])
+    rig.engine.pause(id)
+    for _ in range(3):
+        assert not rig.step()
+    assert len(rig.events[id]) == before
+    rig.engine.resume(id)
+    rig.run()
+    assert rig.ended[id].final
