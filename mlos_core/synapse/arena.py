@@ -161,6 +161,8 @@ def _open_cached(path: Path, header: bytes, nbytes: int) -> Arena:
         status = os.fstat(descriptor)
         if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
             raise PermissionError(f"{path} belongs to somebody else")
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(f"others could write to {path}")
         if status.st_size != nbytes or os.pread(descriptor, len(header), 0) != header:
             raise OSError(f"{path} is damaged")
         return Arena(mmap.mmap(descriptor, nbytes, prot=mmap.PROT_READ), shared=True)

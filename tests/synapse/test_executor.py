@@ -174,6 +174,12 @@ def test_a_damaged_or_open_cache_is_not_used(tmp_path, caplog):
     files = ModelFiles((source,), made.config, dict(made.tensors), TextFiles())
     make(files, cache_dir=folder).close()
     (packed,) = folder.iterdir()
+    packed.chmod(0o622)
+    executor = make(files, cache_dir=folder)
+    assert executor.statistics()["weights_shared"] == 0
+    assert "others could write to" in caplog.text
+    executor.close()
+    packed.chmod(0o600)
     packed.write_bytes(packed.read_bytes()[:-64])
     executor = make(files, cache_dir=folder)
     assert executor.statistics()["weights_shared"] == 0
