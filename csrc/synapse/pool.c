@@ -60,9 +60,9 @@ static void relax(void) {
 #endif
 }
 
-/* Rounding to the nearest even, and numbers below the normal ones count. A
- * library that is loaded beside us can have set otherwise in some threads, and a result would
- * depend on who took its piece. Returns what was set. */
+/* With IEEE_FLOATS: round to the nearest even, keep numbers below the normal ones. A library that
+ * is loaded beside us can have set otherwise in some threads, and a result would depend on who
+ * took its piece. Returns what was set. */
 static uint32_t set_floats(uint32_t mode) {
 #if defined(__x86_64__)
     uint32_t before = __builtin_ia32_stmxcsr();
