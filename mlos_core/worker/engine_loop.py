@@ -245,8 +245,10 @@ class EngineLoop:
         run.request.fail(told)
 
     def _fail_all(self, error: BaseException) -> None:
-        """A step that raises names nobody: all who took part are told."""
-        running, self._running = self._running, {}
-        for number, run in running.items():
+        """A step that raises names nobody: all who may have taken part are told. Answers that
+        wait for their readers had ended before."""
+        running = [(n, run) for n, run in self._running.items() if run.final is None]
+        for number, run in running:
+            del self._running[number]
             self._forget(number)
             self._fail(run, error)

@@ -305,6 +305,29 @@ def test_a_step_that_raises_fails_all_who_ran_and_the_next_request_is_served(rig
     assert engine.running == {}
 
 
+def test_a_step_that_raises_takes_nothing_from_an_answer_that_is_on_its_way(fake):
+    class Burst(Counter):
+        def step(self):
+            if self.log:
+                raise RuntimeError("out of luck")
+            done = self.running.pop(1)[1]
+            events = [Event(1, data=at) for at in range(done)]
+            return [*events, Event(1, final=True, outputs={"n": np.array([done])})]
+
+    done, other = fake.submit(n(20), kind=STREAM), fake.submit(n(1))
+    loop = loop_over(fake, Burst())
+    for _ in range(2):
+        loop.turn()
+    with pytest.raises(ModelFailed, match="out of luck"):
+        other.reply()
+    read = done.read_events()
+    while done.answered is None:
+        loop.turn()
+        read += done.read_events()
+    assert read == list(range(20))
+    assert done.reply()["n"].tolist() == [20]
+
+
 def test_an_event_that_cannot_be_encoded_fails_its_request_alone(rig):
     class Opaque(Counter):
         def step(self):
