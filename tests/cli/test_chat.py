@@ -309,3 +309,11 @@ def test_a_turn_without_an_answer_is_forgotten():
 )
 def test_words_do_not_drive_the_terminal(text, shown):
     assert terminal.printable(text) == shown
+
+
+def test_a_tool_call_that_comes_in_pieces_is_put_together():
+    answer = Answer()
+    answer.take({"t": [1], "tc": [{"index": 0, "name": "f", "arguments": '{"a": '}]})
+    answer.take({"tc": [{"index": 0, "arguments": "1}"}]})
+    answer.take({"tc": [{"index": 1, "name": "g", "arguments": "{}"}]})
+    assert [call["arguments"] for call in answer.tool_calls] == ['{"a": 1}', "{}"]

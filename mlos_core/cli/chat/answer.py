@@ -70,11 +70,19 @@ class Answer:
         if event.get("i", 0):
             return ""
         self._count(len(event.get("t", ())))
-        self.tool_calls.extend(event.get("tc") or ())
+        for call in event.get("tc") or ():
+            self._call(call)
         self.finish = event.get("f") or self.finish
         piece = str(event.get("s", ""))
         self.text += piece
         return piece
+
+    def _call(self, call: Any) -> None:
+        """A call, or what goes on with the arguments of the last one."""
+        if "name" in call or not self.tool_calls:
+            self.tool_calls.append(dict(call))
+        else:
+            self.tool_calls[-1]["arguments"] += call["arguments"]
 
     def _count(self, tokens: int) -> None:
         if not tokens:

@@ -16,19 +16,21 @@ from mlos_core.front.openai.logprobs import ChatLogprobs
 from mlos_core.front.openai.usage import Counter, Usage
 
 
-class CalledFunction(msgspec.Struct):
-    """The function's name and its arguments: JSON, as a string."""
+class CalledFunction(msgspec.Struct, kw_only=True):
+    """The function's name and its arguments: JSON, as a string. A chunk that goes on with a
+    long call has no name."""
 
-    name: str
+    name: str | UnsetType = UNSET
     arguments: str
 
 
 class ToolCall(msgspec.Struct, kw_only=True):
-    """A function that the model wants called; `index` in chunks only."""
+    """A function that the model wants called; `index` in chunks only. A chunk that goes on with
+    a long call has no id and no type."""
 
     index: int | UnsetType = UNSET
-    id: str
-    type: str = "function"
+    id: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
     function: CalledFunction
 
 
@@ -107,7 +109,11 @@ class ChatAnswer:
         choice = self._choices[event.get("i", 0)]
         choice.text.append(event.get("s", ""))
         choice.entries.extend(event.get("l", ()))
-        choice.calls.extend(tool_calls(event, self._several, numbered=False))
+        for call in tool_calls(event, self._several, numbered=False):
+            if call.id is UNSET:
+                choice.calls[-1].function.arguments += call.function.arguments
+            else:
+                choice.calls.append(call)
         if "f" in event:
             choice.finish, choice.reason = event["f"], event.get("r")
 
@@ -172,12 +178,13 @@ def tool_calls(event: dict[str, Any], several: bool, *, numbered: bool) -> list[
     calls = event.get("tc")
     if not calls:
         return []
-    return [
-        ToolCall(
-            index=call["index"] if numbered else UNSET,
-            id="call_" + secrets.token_hex(12),
-            function=CalledFunction(call["name"], call["arguments"]),
-        )
-        for call in calls
-        if several or call["index"] == 0
-    ]
+    return [_tool_call(call, numbered) for call in calls if several or call["index"] == 0]
+
+
+def _tool_call(call: dict[str, Any], numbered: bool) -> ToolCall:
+    index = call["index"] if numbered else UNSET
+    function = CalledFunction(name=call.get("name", UNSET), arguments=call["arguments"])
+    if function.name is UNSET:
+        return ToolCall(index=index, function=function)
+    name = "call_" + secrets.token_hex(12)
+    return ToolCall(index=index, id=name, type="function", function=function)

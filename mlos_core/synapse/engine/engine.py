@@ -271,7 +271,8 @@ class Engine(EngineModel):
     def _tell(self, request: Request, news: list[Event], now: int, events: list[Event]) -> None:
         events += news
         if news and news[-1].final:
-            self._counters.end(request, now)
+            if request.times.first:  # else a successor had nothing left to compute
+                self._counters.end(request, now)
             self._drop(request.id)
 
     def _take_token(

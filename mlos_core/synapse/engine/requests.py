@@ -11,6 +11,7 @@ import numpy as np
 from mlos_core.smi import Event
 from mlos_core.synapse.engine import journal
 from mlos_core.synapse.engine.choice import Choice, Data
+from mlos_core.synapse.engine.pieces import pieces
 from mlos_core.synapse.engine.sampling import SamplingParams
 from mlos_core.synapse.engine.sequence import Sequence
 
@@ -94,10 +95,14 @@ class Request:
 
     def events(self, choice: Choice, token: int, data: Data) -> list[Event]:
         """What can be sent now that `choice` has its next event."""
-        item = (data, journal.note(choice.index, token), choice.finish is not None)
-        if self._order is None:
-            return self._pack(item)
-        self._order.add(choice.index, item)
+        note, last = journal.note(choice.index, token), choice.finish is not None
+        parts = pieces(data)
+        if self._order is None and len(parts) == 1:
+            return self._pack((data, note, last))
+        self._order = self._order or Order(1)
+        for part in parts:
+            self._order.add(choice.index, (part, note, last and part is parts[-1]))
+            note = journal.CONTINUES
         return self.more(AT_ONCE)
 
     def more(self, most: int) -> list[Event]:

@@ -7,6 +7,8 @@ import json
 
 import pytest
 
+from mlos_core.front.openai.caller import Head
+from mlos_core.front.openai.chat_answer import ChatAnswer, ChatChunks
 from tests.front.openai.conftest import chunks
 
 TOOL = {
@@ -221,6 +223,34 @@ def test_a_stream_has_log_probabilities_also_of_tokens_without_text(chat):
     found = deltas(chat(stream=True, logprobs=True, top_logprobs=1))
     content = [c["logprobs"]["content"] for c in found if c["logprobs"]]
     assert [tokens[0]["token"] for tokens in content] == ["Hel", "lo", "", " wörld", "!"]
+
+
+LONG_CALL = [
+    {"i": 0, "t": [1], "s": "", "tc": [{"index": 0, "name": "f", "arguments": '{"a": '}]},
+    {"i": 0, "s": "", "tc": [{"index": 0, "arguments": "1}"}]},
+    {"i": 0, "s": "", "tc": [{"index": 1, "name": "g", "arguments": "{}"}]},
+    {"i": 0, "s": "", "tc": [{"index": 1, "arguments": ""}], "f": "tool_calls", "r": None},
+]
+
+
+def test_a_call_that_came_in_pieces_is_answered_whole():
+    answer = ChatAnswer(Head("id", "m", 0), 1, with_logprobs=False, several=True)
+    for event in LONG_CALL:
+        answer.take(event)
+    calls = answer.result().choices[0].message.tool_calls
+    found = [(call.type, call.function.name, call.function.arguments) for call in calls]
+    assert found == [("function", "f", '{"a": 1}'), ("function", "g", "{}")]
+
+
+def test_a_call_that_comes_in_pieces_is_named_in_the_first_alone():
+    wire = ChatChunks(Head("id", "m", 0), None, several=True)
+    frames = b"".join(wire.event(event) for event in LONG_CALL).decode().split("\n\n")
+    data = [json.loads(frame.removeprefix("data: ")) for frame in frames[1:-1]]
+    calls = [chunk["choices"][0]["delta"]["tool_calls"][0] for chunk in data]
+    assert calls[0]["id"].startswith("call_")
+    assert calls[0]["function"] == {"name": "f", "arguments": '{"a": '}
+    assert calls[1] == {"index": 0, "function": {"arguments": "1}"}}
+    assert calls[3] == {"index": 1, "function": {"arguments": ""}}
 
 
 def test_tool_calls_are_streamed_with_their_numbers(chat):

@@ -4,6 +4,8 @@
 import pytest
 from fake_llm import Rig
 
+from mlos_core.synapse.engine import pieces
+
 PROMPT = list(range(40))
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 REQUESTS = {
@@ -52,6 +54,17 @@ def check_same(parameters, cut, notes_kept, company):
     assert end.parameters["finish_reasons"] == final.parameters["finish_reasons"]
     assert end.parameters.get("tool_calls") == final.parameters.get("tool_calls")
     assert len(others) == company
+
+
+@pytest.mark.parametrize("options", [{}, {"n": 2}])
+def test_a_successor_goes_on_between_the_pieces_of_one_token(options, monkeypatch):
+    monkeypatch.setattr(pieces, "MOST", 3)
+    parameters = {"echo": True, "max_tokens": 6, **options}
+    events, _, _ = undisturbed(parameters)
+    assert len(events) > 14
+    for cut in range(len(events) + 1):
+        for kept in (0, 2, cut):
+            check_same(parameters, cut, notes_kept=kept, company=0)
 
 
 @pytest.mark.parametrize("name", REQUESTS)
