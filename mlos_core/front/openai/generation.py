@@ -3,7 +3,8 @@
 
 An event is a map; its keys: `p` and `c` tokens of the prompt and how many of them were cached,
 `i` the choice, `t` new tokens, `s` new text, `l` their log probabilities, `tc` tool calls
-(without a name: more of the arguments of the call before), `f` why the choice ended and `r` what stopped it.
+(without a name: more of the arguments of the call before), `f` why the choice ended and `r`
+what stopped it.
 """
 
 from __future__ import annotations
