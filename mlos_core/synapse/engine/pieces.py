@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 Data = dict[str, Any]
-MOST: Final = 1536
-"""Characters in one event, of up to 4 bytes each."""
+MOST: Final = 1024
+"""Characters in one event, of up to 4 bytes each; as much is left for log probabilities."""
 _HEAD: Final = ("t", "l")
 _END: Final = ("f", "r")
 
