@@ -329,9 +329,9 @@ class Request:
             PayloadTooLarge: the event is larger than half the ring.
         """
         raw = _encode_event(data)
-        size = len(note) if note is not None else 0
+        kept = ffi.NULL if note is None else note  # an empty one is a note, too
         status = lib.mlos_emit_noted(
-            self._shared, self._index, self._slot, raw, len(raw), note or ffi.NULL, size
+            self._shared, self._index, self._slot, raw, len(raw), kept, len(note or b"")
         )
         if status == lib.MLOS_E_LOST:
             return True  # nobody reads any more; `cancelled` says so
