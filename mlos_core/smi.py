@@ -9,12 +9,14 @@ through the entry-point group `mlos.plugins`; the entry point names a `Plugin` s
 from __future__ import annotations
 
 import abc
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
+from mlos_core.errors import LoadFailed
 from mlos_core.types import Array, Signature
 
 SMI_VERSION = 1
@@ -26,12 +28,17 @@ lies where the client will read it. An output returned in any other memory is co
 
 
 class ModelPackage(msgspec.Struct, frozen=True):
-    """What is to be loaded: a file or a folder, and what its manifest says of it."""
+    """What is to be loaded: a file or a folder, and what its manifest says of it.
+
+    `threads` is how many threads one computation may use; 0 leaves it to the plugin. An
+    option of the plugin's own that says so counts more.
+    """
 
     name: str
     version: str
     path: Path
     manifest: dict[str, Any] | None = None
+    threads: int = 0
 
 
 class TensorModel(abc.ABC):
@@ -175,3 +182,34 @@ class Plugin(abc.ABC):
         Raises:
             LoadFailed: with the reason and what to do.
         """
+
+    def example(self, folder: Path) -> ModelPackage | None:
+        """A small model to try this plugin with, written into the empty `folder`.
+
+        `mlosctl plugins check` runs its suite on it. `None`: the plugin brings none, and
+        the user names a model of their own.
+        """
+        return None
+
+
+Options = TypeVar("Options", bound=msgspec.Struct)
+
+
+def parse_options(kind: type[Options], given: Mapping[str, Any], whose: str) -> Options:
+    """The options a user gave, as `kind`; text from a command line is taken as what it spells.
+
+    Raises:
+        LoadFailed: an unknown name, with the nearest known one, or an impossible value.
+    """
+    known = kind.__struct_fields__
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise LoadFailed(
+                f"the {whose} has no option {name!r}",
+                hint=f"did you mean {near[0]!r}?" if near else "it has " + ", ".join(known),
+            )
+    try:
+        return msgspec.convert(dict(given), kind, strict=False)
+    except msgspec.ValidationError as err:
+        raise LoadFailed(f"bad option for the {whose}: {err}") from err

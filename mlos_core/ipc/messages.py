@@ -142,7 +142,10 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     """Everything a worker process has to know.
 
     `owner` is unique for ever (never reused, not even by a restarted daemon); `lane` is
-    the worker's bit in the doorbell, unique among the living workers of the model.
+    the worker's bit in the doorbell, unique among the living workers of the model. `cpus` are
+    the processors it may run on (none: all), `numa_node` where its memory lies (-1: anywhere),
+    `python` the interpreter of its plugin host ("": the daemon's own), `warmup_inputs` an .npz
+    file of inputs to warm it with.
     """
 
     model: str
@@ -156,6 +159,11 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     options: dict[str, Any] = {}
     manifest: dict[str, Any] | None = None
     batch: BatchPolicy = BatchPolicy()
+    threads: int = 0
+    cpus: tuple[int, ...] = ()
+    numa_node: int = -1
+    python: str = ""
+    warmup_inputs: str = ""
     wait_mode: Literal["adaptive", "spin", "block"] = "adaptive"
     poll_max_us: int = 2000
     max_attempts: int = 3

@@ -103,7 +103,8 @@ def load(spec: WorkerSpec, plugin: Plugin) -> Model:
     Raises:
         LoadFailed: the plugin says why, or it returned something that is no model.
     """
-    package = ModelPackage(spec.model, spec.version, Path(spec.path), spec.manifest)
+    path = Path(spec.path)
+    package = ModelPackage(spec.model, spec.version, path, spec.manifest, spec.threads)
     model = plugin.load(package, spec.device, spec.options)
     if not isinstance(model, TensorModel | EngineModel):
         raise LoadFailed(

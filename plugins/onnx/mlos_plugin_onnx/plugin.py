@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import onnxruntime as ort
 
-from mlos_core.smi import Model, ModelPackage, Plugin
+from mlos_core.smi import Model, ModelPackage, Plugin, parse_options
 from mlos_plugin_onnx.files import model_file
 from mlos_plugin_onnx.model import OnnxModel
-from mlos_plugin_onnx.options import parse
+from mlos_plugin_onnx.options import Options
 from mlos_plugin_onnx.session import open_session
 from mlos_plugin_onnx.signature import signature_of
 
@@ -25,7 +25,7 @@ class OnnxPlugin(Plugin):
 
     def load(self, package: ModelPackage, device: str, options: Mapping[str, Any]) -> Model:
         """Open the package's model; see the README for the options."""
-        chosen = parse(options)
+        chosen = parse_options(Options, options, "onnx plugin")
         file = model_file(package.path, chosen.file)
         session = open_session(file, device, chosen)
         signature = signature_of(session.get_inputs(), session.get_outputs(), chosen.batched)

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from mlos_core.errors import InvalidInput, LoadFailed
-from mlos_core.smi import Allocate, Model, ModelPackage, TensorModel
+from mlos_core.smi import Allocate, Model, ModelPackage, TensorModel, parse_options
 from mlos_core.synapse.encoder import Encoder
 from mlos_core.synapse.encoder_files import open_encoder
 from mlos_core.synapse.encoder_text import EncoderTokenizer
@@ -86,22 +86,9 @@ def load_encoder(package: ModelPackage, device: str, options: Mapping[str, Any])
     """
     if device != "cpu":
         raise LoadFailed(f"sentence encoders cannot use the device {device!r}", hint="use cpu")
-    chosen = _parse(options)
+    chosen = parse_options(EncoderOptions, options, "sentence encoder")
     folder = package.path if package.path.is_dir() else package.path.parent
     files = open_encoder(Path(folder))
     tokenizer = EncoderTokenizer(folder, files, truncate=chosen.truncate)
     threads = chosen.threads or min(len(os.sched_getaffinity(0)), MOST_THREADS)
     return EncoderModel(Encoder(files, threads=threads, isa=choose_isa(chosen.isa)), tokenizer)
-
-
-def _parse(options: Mapping[str, Any]) -> EncoderOptions:
-    known = EncoderOptions.__struct_fields__
-    for name in options:
-        if name not in known:
-            raise LoadFailed(
-                f"a sentence encoder has no option {name!r}", hint="it has " + ", ".join(known)
-            )
-    try:
-        return msgspec.convert(dict(options), EncoderOptions, strict=False)
-    except msgspec.ValidationError as err:
-        raise LoadFailed(f"bad option for a sentence encoder: {err}") from err

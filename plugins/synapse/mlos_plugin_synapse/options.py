@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -116,23 +114,3 @@ def size_of(text: str | int) -> int:
     if found is None:
         raise LoadFailed(f"kv_memory is {text!r}, not a size", hint="use a size like 512MiB")
     return int(float(found[1]) * _UNITS[found[2]])
-
-
-def parse(given: Mapping[str, Any]) -> Options:
-    """Check the user's options; text from a command line is taken as what it spells.
-
-    Raises:
-        LoadFailed: an unknown name or an impossible value.
-    """
-    known = Options.__struct_fields__
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise LoadFailed(
-                f"the synapse plugin has no option {name!r}",
-                hint=f"did you mean {near[0]!r}?" if near else "it has " + ", ".join(known),
-            )
-    try:
-        return msgspec.convert(dict(given), Options, strict=False)
-    except msgspec.ValidationError as err:
-        raise LoadFailed(f"bad option for the synapse plugin: {err}") from err

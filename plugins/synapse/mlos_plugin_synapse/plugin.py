@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 
 from mlos_core import __version__
 from mlos_core.errors import LoadFailed, MlosError
-from mlos_core.smi import Model, ModelPackage, Plugin
+from mlos_core.smi import Model, ModelPackage, Plugin, parse_options
 from mlos_core.synapse.encoder_files import is_encoder
 from mlos_core.synapse.engine import Engine
 from mlos_core.synapse.executor import Executor
 from mlos_core.synapse.native import choose_isa
 from mlos_core.synapse.text import TextModel
 from mlos_core.synapse.weights import open_model
-from mlos_plugin_synapse.options import Options, parse
+from mlos_plugin_synapse.options import Options
 
 
 class SynapsePlugin(Plugin):
@@ -34,7 +34,8 @@ class SynapsePlugin(Plugin):
             from mlos_plugin_synapse.encoder import load_encoder
 
             return load_encoder(package, device, options)
-        return _load_decoder(_model_path(package.path), parse(options))
+        chosen = parse_options(Options, options, "synapse plugin")
+        return _load_decoder(_model_path(package.path), chosen)
 
 
 def _is_encoder(path: Path) -> bool:

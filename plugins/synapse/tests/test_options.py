@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 from mlos_plugin_synapse import SynapsePlugin
-from mlos_plugin_synapse.options import Options, parse, size_of
+from mlos_plugin_synapse.options import Options, size_of
 
 from mlos_core.errors import LoadFailed, MlosError
-from mlos_core.smi import ModelPackage
+from mlos_core.smi import ModelPackage, parse_options
 from mlos_core.synapse.config import LayerConfig, ModelConfig, RopeConfig
 
 CONFIG = ModelConfig(
@@ -29,6 +29,10 @@ BLOCK_BYTES = 2 * 10 * 2 * 16 * 32 * 2
 
 def load(path, device="cpu", **options):
     return SynapsePlugin().load(ModelPackage("m", "1", Path(path)), device, options)
+
+
+def parse(given):
+    return parse_options(Options, given, "synapse plugin")
 
 
 def test_a_misspelt_option_is_answered_with_a_suggestion():
