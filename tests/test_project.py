@@ -16,7 +16,7 @@ ALLOWED = {
     "ipc": GROUND | {"ipc"},
     "client": GROUND | {"ipc", "client"},
     "resources": GROUND | {"resources"},
-    "worker": GROUND | {"ipc", "worker"},
+    "worker": GROUND | {"ipc", "resources", "worker"},
     "daemon": GROUND | {"ipc", "client", "resources", "worker", "daemon", "front"},
     "front": GROUND | {"ipc", "client", "daemon", "front"},
     "synapse": GROUND | {"synapse"},
