@@ -14,7 +14,7 @@
 
 /* SYNC POINT with port_sleep(): the worker announces its lane, reads seq, looks at all rings,
  * sleeps on seq. Here: the ring first (a seq_cst fence orders it), then the sleepers. */
-static inline void bell_ring(mlos_bell *bell) {
+static inline void bell_ring(mlos_bell *bell, mlos_header *channel) {
 #ifdef __SANITIZE_THREAD__ /* it knows no fences; this orders the same, at the price of a write */
     uint32_t sleepers = atomic_fetch_or(&bell->sleepers, 0);
 #else
@@ -22,8 +22,12 @@ static inline void bell_ring(mlos_bell *bell) {
     uint32_t sleepers = atomic_load_explicit(&bell->sleepers, memory_order_relaxed);
 #endif
     if (!sleepers) return;
+    /* Other workers of the model may serve other channels only: whoever is woken must be one
+     * that looks at this ring. SYNC POINT with mlos_port_add(): lanes, then the rings. */
+    sleepers &= atomic_load_explicit(&channel->lanes, memory_order_relaxed);
+    if (!sleepers) return;
     atomic_fetch_add(&bell->seq, 1);
-    futex_wake(&bell->seq, 1, FUTEX_BITSET_MATCH_ANY);
+    futex_wake(&bell->seq, 1, sleepers);
 }
 
 #endif

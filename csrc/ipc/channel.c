@@ -211,6 +211,14 @@ int mlos_segment_shut(int fd, const char *reason, uint32_t length) {
     return 0;
 }
 
+int mlos_segment_clear_lane(int fd, uint32_t lane) {
+    mlos_channel *c = mlos_channel_map(fd, -1, 1);
+    if (!c) return MLOS_E_BROKEN;
+    if (lane < MLOS_MAX_LANES) atomic_fetch_and(&c->header->lanes, ~(1u << lane));
+    mlos_channel_unmap(c);
+    return 0;
+}
+
 int mlos_channel_reason(mlos_channel *c, char *into, uint32_t room) {
     if (atomic_load(&c->header->state) == MLOS_OPEN) return 0;
     uint32_t length = READ_ONCE(c->header->reason_len);

@@ -125,7 +125,7 @@ static int submit(mlos_channel *c, mlos_bell *bell, uint32_t index, uint64_t hea
     pthread_mutex_unlock(&c->lock);
     if (!moved) return FAIL(MLOS_E_BROKEN, "slot %u is not as the client left it", index);
     CRASH_POINT(CRASH_PUSHED);
-    bell_ring(bell);
+    bell_ring(bell, c->header);
     CRASH_POINT(CRASH_RUNG);
     return 0;
 }

@@ -68,6 +68,7 @@ int mlos_port_add(mlos_port *p, uint32_t index, mlos_channel *channel) {
         s->tasks[i] = (mlos_task){.port = p, .index = index, .slot = i};
     p->seats[index] = s;
     p->active[p->active_count++] = index;
+    atomic_fetch_or(&channel->header->lanes, 1u << p->lane);
     return 0;
 }
 
@@ -78,14 +79,26 @@ static void drop_orphans(mlos_port *p, uint32_t index) {
     p->orphan_count = kept;
 }
 
-int mlos_port_remove(mlos_port *p, uint32_t index, int force) {
+/* Clients ring others from now on. One may have rung us for what we shall not look at. */
+static void leave_lane(mlos_port *p, mlos_channel *c) {
+    atomic_fetch_and(&c->header->lanes, ~(1u << p->lane));
+    bell_ring(p->bell, c->header);
+}
+
+void mlos_port_leave(mlos_port *p) {
+    for (uint32_t i = 0; i < p->active_count; i++) leave_lane(p, p->seats[p->active[i]]->channel);
+}
+
+int mlos_port_remove(mlos_port *p, uint32_t index, int how) {
     if (index >= MAX_CHANNELS || !p->seats[index])
         return FAIL(MLOS_E_ARGUMENT, "seat %u is empty", index);
     seat *s = p->seats[index];
     s->leaving = true;
+    if (how != MLOS_REMOVE_FINISH) s->cancelled = true;
+    leave_lane(p, s->channel);
     drop_orphans(p, index);
     /* Whoever holds a request knows it by (index, slot), which must not come to mean another's. */
-    if (s->held && !force) return FAIL(MLOS_E_AGAIN, "%u requests of seat %u are held", s->held, index);
+    if (s->held && how != MLOS_REMOVE_NOW) return FAIL(MLOS_E_AGAIN, "%u requests of seat %u are held", s->held, index);
     seat_free(s);
     p->seats[index] = NULL;
     for (uint32_t i = 0; i < p->active_count; i++) {
@@ -136,7 +149,10 @@ static int64_t begin(mlos_port *p, uint32_t index, uint32_t number, uint64_t wor
     seat *s = p->seats[index];
     mlos_slot *slot = &s->channel->slots[number];
     mlos_task *t = &s->tasks[number];
-    if (!t->held) s->held++;
+    if (!t->held) {
+        s->held++;
+        COUNT(p->stats.held, 1);
+    }
     t->held = 1;
     t->word = word;
     t->fault = MLOS_FAULT_NONE;
@@ -233,6 +249,41 @@ static int64_t look(mlos_port *p) {
         if (s->given_up) return MLOS_E_TICK;
     }
     return MLOS_E_AGAIN;
+}
+
+uint64_t mlos_port_pending(mlos_port *p) {
+    uint64_t pending = 0;
+    for (uint32_t i = 0; i < p->active_count; i++) {
+        mlos_channel *c = p->seats[p->active[i]]->channel;
+        if (mlos_channel_broken(c)) continue;
+        uint64_t tail = atomic_load_explicit(&c->header->tail, memory_order_acquire);
+        uint64_t head = atomic_load_explicit(&c->header->head, memory_order_acquire);
+        /* A client may write what it likes there. */
+        if (tail > head) pending += tail - head < c->slot_count ? tail - head : c->slot_count;
+    }
+    return pending;
+}
+
+/* SYNC POINT with bell_ring(), as in port_sleep(). */
+int mlos_port_watch(mlos_port *p, int64_t timeout_ns) {
+    uint32_t lane = 1u << p->lane;
+    uint64_t start = now_ns();
+    uint64_t end = timeout_ns < 0 ? UINT64_MAX : start + (uint64_t)timeout_ns;
+    int status;
+    atomic_fetch_or(&p->bell->sleepers, lane);
+    for (;;) {
+        uint32_t seq = atomic_load(&p->bell->seq);
+        status = 0;
+        if (mlos_port_pending(p)) break;
+        status = MLOS_E_TICK;
+        if (atomic_exchange(&p->interrupted, 0)) break;
+        int error = futex_wait(&p->bell->seq, seq, end, lane);
+        if (error == EINTR) break;
+        status = mlos_port_pending(p) ? 0 : MLOS_E_TIMEOUT;
+        if (error == ETIMEDOUT || now_ns() >= end) break;
+    }
+    atomic_fetch_and(&p->bell->sleepers, ~lane);
+    return status;
 }
 
 int64_t mlos_port_poll(mlos_port *p) {

@@ -6,6 +6,7 @@
 
 #include "channel.h"
 #include "error.h"
+#include "histogram.h"
 
 #define MAX_CHANNELS 4096u
 #define MAX_HEADER (1u << 20)
@@ -17,7 +18,8 @@ typedef struct seat {
     uint32_t held; /* claimed and not answered */
     bool given_up;   /* its client broke it */
     const char *why; /* it was given up; a literal */
-    bool leaving;  /* to be removed once nothing is held */
+    bool leaving;   /* to be removed once nothing is held */
+    bool cancelled; /* ... and what is held is not wanted any more */
 } seat;
 
 typedef struct orphan {

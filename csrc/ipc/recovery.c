@@ -72,7 +72,7 @@ int mlos_port_recover(mlos_port *p, uint32_t index, uint32_t limit, const uint32
         if (status) return status;
         taken++;
     }
-    p->stats.recovered += (uint64_t)taken;
+    COUNT(p->stats.recovered, (uint64_t)taken);
     wake_everyone(c);
     return taken;
 }

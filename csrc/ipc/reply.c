@@ -9,7 +9,7 @@
 
 int mlos_task_stop(mlos_port *p, uint32_t index, uint32_t slot) {
     mlos_task *t = task_at(p, index, slot);
-    if (!t || p->seats[index]->given_up || p->seats[index]->leaving) return 1;
+    if (!t || p->seats[index]->given_up || p->seats[index]->cancelled) return 1;
     if (t->deadline_ns && now_ns() >= t->deadline_ns) return 1;
     return cancelled(&p->seats[index]->channel->slots[slot], t->word);
 }
@@ -81,32 +81,46 @@ static int64_t place_reply(mlos_port *p, uint32_t index, uint32_t slot, uint32_t
     return mlos_reply_alloc(p, index, slot, length);
 }
 
-static void count(mlos_port *p, const mlos_task *t, uint64_t started, uint64_t ended,
-                  uint64_t now) {
+typedef struct span {
+    uint64_t started_ns, ended_ns; /* of the computation; 0: claimed, and now */
+    bool failed;
+} span;
+
+static void count(mlos_port *p, const mlos_task *t, span run, uint64_t now) {
     mlos_port_stats *s = &p->stats;
+    COUNT(s->answered, 1);
+    if (run.failed) {
+        COUNT(s->failed, 1);
+        COUNT(s->failed_ns, now - t->submitted_ns);
+        return;
+    }
+    uint64_t started = run.started_ns, ended = run.ended_ns;
     if (started < t->taken_ns) started = t->taken_ns;
     if (!ended || ended > now) ended = now;
     if (started > ended) started = ended;
-    s->answered++;
-    s->queue_ns += t->taken_ns - t->submitted_ns;
-    s->input_ns += started - t->taken_ns;
-    s->infer_ns += ended - started;
-    s->output_ns += now - ended;
+    COUNT(s->queue_ns, t->taken_ns - t->submitted_ns);
+    COUNT(s->input_ns, started - t->taken_ns);
+    COUNT(s->infer_ns, ended - started);
+    COUNT(s->output_ns, now - ended);
+    count_time(&s->request, now - t->submitted_ns);
+    count_time(&s->queue, t->taken_ns - t->submitted_ns);
+    count_time(&s->infer, ended - started);
 }
 
 static void let_go(mlos_port *p, uint32_t index, mlos_task *t) {
     p->seats[index]->held -= t->held;
+    COUNT(p->stats.held, -(uint64_t)t->held);
     t->held = 0;
 }
 
 static int lose(mlos_port *p, uint32_t index, mlos_task *t) {
     let_go(p, index, t);
-    p->stats.lost++;
+    COUNT(p->stats.lost, 1);
     return FAIL(MLOS_E_LOST, "the slot went to somebody else");
 }
 
-int mlos_answer(mlos_port *p, uint32_t index, uint32_t number, const char *header,
-                uint32_t length, uint64_t started_ns, uint64_t ended_ns) {
+static int publish(mlos_port *p, uint32_t index, uint32_t number, const char *header,
+                   uint32_t length, span run) {
     TASK_OR_LOST(p, index, number);
     mlos_slot *slot = &c->slots[number];
     /* Before anything is written: the client may be reading an earlier answer there. */
@@ -129,8 +143,18 @@ int mlos_answer(mlos_port *p, uint32_t index, uint32_t number, const char *heade
     if (!slot_move(slot, T_ANSWER, t->word, done)) return lose(p, index, t);
     channel_notify(c, number);
     let_go(p, index, t);
-    count(p, t, started_ns, ended_ns, now);
+    count(p, t, run, now); /* while the client has its answer already */
     return 0;
+}
+
+int mlos_answer(mlos_port *p, uint32_t index, uint32_t number, const char *header,
+                uint32_t length, uint64_t started_ns, uint64_t ended_ns) {
+    return publish(p, index, number, header, length, (span){started_ns, ended_ns, false});
+}
+
+int mlos_refuse(mlos_port *p, uint32_t index, uint32_t number, const char *header,
+                uint32_t length) {
+    return publish(p, index, number, header, length, (span){.failed = true});
 }
 
 int mlos_remember(mlos_task *t, const char *header, uint32_t length) {
@@ -150,7 +174,15 @@ int mlos_again(mlos_task *t) {
     return mlos_answer(t->port, t->index, t->slot, t->reply, t->reply_len, 0, 0);
 }
 
-const mlos_port_stats *mlos_port_statistics(mlos_port *p) { return &p->stats; }
+/* --- statistics ---------------------------------------------------------------------------- */
+
+void mlos_port_statistics(mlos_port *p, mlos_port_stats *into) { statistics_copy(into, &p->stats); }
+
+uint64_t mlos_bucket_from(uint32_t bucket) {
+    const uint32_t steps = 1u << BUCKET_STEPS;
+    if (bucket < steps) return (uint64_t)bucket << BUCKET_UNIT;
+    return (uint64_t)(steps + bucket % steps) << (bucket / steps + BUCKET_UNIT - 1);
+}
 
 /* --- streams ------------------------------------------------------------------------------- */
 

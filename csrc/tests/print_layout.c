@@ -15,7 +15,7 @@ int main(void) {
     HEADER(blocks_off), HEADER(slots_off), HEADER(events_off), HEADER(arena_c_off);
     HEADER(arena_c_size), HEADER(arena_w_off), HEADER(arena_w_size), HEADER(ring_size);
     HEADER(event_bytes), HEADER(block_count), HEADER(block_shift), HEADER(state);
-    HEADER(reason_len), HEADER(tail), HEADER(head), HEADER(done_seq), HEADER(done_waiters);
+    HEADER(reason_len), HEADER(lanes), HEADER(tail), HEADER(head), HEADER(done_seq), HEADER(done_waiters);
     HEADER(notify), HEADER(done_bits), HEADER(reason);
     SLOT(word), SLOT(sequence), SLOT(deadline_ns), SLOT(submitted_ns), SLOT(header_off);
     SLOT(header_len), SLOT(client_cpu), SLOT(cancel), SLOT(reply_off), SLOT(reply_len);

@@ -74,6 +74,12 @@ int rig_answer(mlos_port *port, uint32_t slot, const char *text) {
     return mlos_answer(port, 0, slot, text, (uint32_t)strlen(text), 0, 0);
 }
 
+mlos_port_stats rig_statistics(mlos_port *port) {
+    mlos_port_stats counted;
+    mlos_port_statistics(port, &counted);
+    return counted;
+}
+
 bool rig_says(rig *r, uint32_t slot, const char *text) {
     uint32_t length;
     const uint8_t *reply = mlos_reply(r->client, slot, &length);

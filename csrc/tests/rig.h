@@ -35,6 +35,8 @@ uint32_t rig_slot(int64_t key);
 bool rig_fault(int64_t key);
 /* Answer slot of index 0 with `text`. */
 int rig_answer(mlos_port *port, uint32_t slot, const char *text);
+/* What the port has counted. */
+mlos_port_stats rig_statistics(mlos_port *port);
 /* The slot is answered with `text`. */
 bool rig_says(rig *r, uint32_t slot, const char *text);
 

@@ -73,7 +73,7 @@ static void a_second_answer_changes_nothing(void) {
     CHECK_EQUAL(rig_answer(r.port, 0, "first"), 0);
     CHECK_EQUAL(rig_answer(r.port, 0, "second"), MLOS_E_LOST);
     CHECK(rig_says(&r, 0, "first"));
-    CHECK_EQUAL(mlos_port_statistics(r.port)->lost, 1);
+    CHECK_EQUAL(rig_statistics(r.port).lost, 1);
     rig_end(&r);
 }
 
@@ -232,6 +232,23 @@ static void a_channel_leaves_with_its_last_held_request(void) {
     rig_end(&r);
 }
 
+static void a_channel_that_others_serve_is_left_with_its_requests_finished(void) {
+    rig r = rig_make(2, 4096, 4096);
+    CHECK_EQUAL(atomic_load(&r.header->lanes), 2); /* the rig sleeps on lane 1 */
+    CHECK_EQUAL(rig_submit(&r, 0, "x", -1), 0);
+    CHECK_EQUAL(rig_submit(&r, 1, "x", -1), 0);
+    CHECK_EQUAL(rig_slot(mlos_port_poll(r.port)), 0);
+    CHECK_EQUAL(mlos_port_pending(r.port), 1);
+    CHECK_EQUAL(mlos_port_watch(r.port, -1), 0);
+    CHECK_EQUAL(mlos_port_remove(r.port, 0, MLOS_REMOVE_FINISH), MLOS_E_AGAIN);
+    CHECK_EQUAL(atomic_load(&r.header->lanes), 0);
+    CHECK_EQUAL(mlos_task_stop(r.port, 0, 0), 0);
+    CHECK_EQUAL(rig_answer(r.port, 0, "y"), 0);
+    CHECK_EQUAL(mlos_port_remove(r.port, 0, MLOS_REMOVE_FINISH), 0);
+    CHECK_EQUAL(mlos_port_watch(r.port, 1000), MLOS_E_TIMEOUT);
+    rig_end(&r);
+}
+
 static void a_disowned_end_refuses_everything(void) {
     rig r = rig_make(2, 4096, 4096);
     mlos_client_disown(r.client);
@@ -294,6 +311,7 @@ int main(void) {
     RUN(a_ring_that_contradicts_itself_is_given_up);
     RUN(nonsense_in_the_ring_ends_after_one_round);
     RUN(a_channel_leaves_with_its_last_held_request);
+    RUN(a_channel_that_others_serve_is_left_with_its_requests_finished);
     RUN(a_disowned_end_refuses_everything);
     RUN(a_closed_channel_says_why);
     RUN(slots_that_do_not_exist_are_refused);

@@ -51,7 +51,12 @@ class Welcome(_Message):
 
 
 class Attach(_Message):
-    """Ask for a channel to `model`. Answered by `Attached` or `Answer` with a problem."""
+    """Ask for a channel to `model`. Answered by `Attached` or `Answer` with a problem.
+
+    `version` pins the channel to one version; without it the channel follows the model's
+    route. `worker` asks for a channel that this worker alone serves: the daemon does so, to
+    try a worker before any client gets to see it.
+    """
 
     id: int
     model: str
@@ -59,6 +64,8 @@ class Attach(_Message):
     request_bytes: int = 4 << 20
     reply_bytes: int = 4 << 20
     timeout: float = 30.0
+    version: str = ""
+    worker: int = 0
 
 
 class Resume(_Message):  # fds: segment, completion eventfd
@@ -67,6 +74,7 @@ class Resume(_Message):  # fds: segment, completion eventfd
     id: int
     model: str
     channel: str
+    version: str = ""
 
 
 class Attached(_Message):  # fds: segment, doorbell, completion eventfd
@@ -277,6 +285,14 @@ class Unserved(_Message):
     problem: Problem | None = None
 
 
+class Release(_Message):
+    """Daemon to worker: others serve this channel now. Claim nothing more of it, finish what is
+    held, then let it go. Answered by `Unserved`.
+    """
+
+    channel: str
+
+
 class Recover(_Message):
     """Daemon to worker: take over what dead workers left in this channel.
 
@@ -323,6 +339,6 @@ class Stats(_Message):
     stats: WorkerStats
 
 
-ToWorker = Start | Adopted | Serve | Unserve | Recover | Drain | AskStats
+ToWorker = Start | Adopted | Serve | Unserve | Release | Recover | Drain | AskStats
 FromWorker = WorkerHello | Held | HeldAll | WorkerReport | Serving | Unserved | Stats
 FirstMessage = Hello | WorkerHello

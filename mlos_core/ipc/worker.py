@@ -112,23 +112,30 @@ class WorkerPort:
         self._order(lambda: lib.mlos_port_add(self._pointer, index, seat.mapping.pointer))
         return index
 
-    def detach(self, index: int) -> None:
+    def detach(
+        self, index: int, *, finish: bool = False, gone: Callable[[], None] = lambda: None
+    ) -> None:
         """Let a channel go, as soon as the claiming thread comes by.
 
-        Requests of it that are held see that they are cancelled; it goes with the last.
+        Requests of it that are held see that they are cancelled, or with `finish` are
+        finished; it goes with the last, and then the claiming thread calls `gone`.
         """
+        how = lib.MLOS_REMOVE_FINISH if finish else lib.MLOS_REMOVE_CANCEL
+        leaver = self._seats.get(index)
 
         def remove() -> None:
-            if lib.mlos_port_remove(self._pointer, index, False) == AGAIN:
+            if leaver is None or self._seats.get(index) is not leaver:
+                return  # it went already, and the index may be another channel's by now
+            if lib.mlos_port_remove(self._pointer, index, how) == AGAIN:
                 self._leaving.append(remove)
                 return
             for key in [k for k in self._requests if k >> 12 == index]:
                 del self._requests[key]
             with self._lock:
                 self._reported.discard(index)
-                seat = self._seats.pop(index, None)
-            if seat is not None:
-                seat.close()
+                del self._seats[index]
+            leaver.close()
+            gone()
 
         self._order(remove)
 
@@ -221,6 +228,8 @@ class WorkerPort:
         for _ in range(len(self._orders)):
             order = self._orders.popleft()
             if order is None:
+                if self._claiming:
+                    lib.mlos_port_leave(self._pointer)
                 self._claiming = False
             else:
                 order()
@@ -290,7 +299,7 @@ class WorkerPort:
         """Let everything go. The port cannot be used afterwards."""
         with self._lock:
             for index in list(self._seats):
-                lib.mlos_port_remove(self._pointer, index, True)
+                lib.mlos_port_remove(self._pointer, index, lib.MLOS_REMOVE_NOW)
                 self._seats.pop(index).close()
             self._requests.clear()
         ffi.release(self._pointer)  # now, while the doorbell is certainly mapped

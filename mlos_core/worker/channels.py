@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -31,6 +31,7 @@ class Channels:
     def __init__(self, port: Port) -> None:
         self._port = port
         self._by_name: dict[str, Channel] = {}
+        self._releasing: dict[str, Channel] = {}
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -62,10 +63,29 @@ class Channels:
 
     def detach(self, name: str) -> None:
         """Let a channel go. An unknown name is fine: both ends may do it at once."""
+        for channel in (self._by_name.pop(name, None), self._releasing.pop(name, None)):
+            if channel is not None:
+                self._port.detach(channel.index)
+                os.close(channel.pidfd)
+
+    def release(self, name: str, gone: Callable[[str], None]) -> None:
+        """Others serve this channel: finish what is held of it, then let it go.
+
+        `gone` is called with the name by another thread; hand it to `released`.
+        """
         channel = self._by_name.pop(name, None)
+        if channel is None:
+            gone(name)
+            return
+        self._releasing[name] = channel
+        self._port.detach(channel.index, finish=True, gone=lambda: gone(name))
+
+    def released(self, name: str) -> bool:
+        """A release is done. False if the channel is served again by now."""
+        channel = self._releasing.pop(name, None)
         if channel is not None:
-            self._port.detach(channel.index)
             os.close(channel.pidfd)
+        return name not in self._by_name
 
     def recover(self, name: str, limit: int, alive: tuple[int, ...]) -> None:
         """Take over what dead workers left in a channel.
@@ -97,6 +117,7 @@ class Channels:
 
     def close(self) -> None:
         """Close the clients' pidfds; the channels themselves go with the port."""
-        for channel in self:
+        for channel in (*self, *self._releasing.values()):
             os.close(channel.pidfd)
         self._by_name.clear()
+        self._releasing.clear()

@@ -7,7 +7,7 @@ worker that nobody needs any more. It sleeps in one `poll` and wakes for the con
 socket, for the wake pipe (the loop, or a signal), and without a daemon for clients' ends.
 
 Thread rules: `report`, `loop_paused` and `finish` belong to the main thread; all else runs
-in the control thread. The two meet in `draining`, in `_reports` and `_broken` (deques,
+in the control thread. The two meet in `draining`, in `_reports`, `_broken` and `_gone` (deques,
 whose append and popleft are atomic) and in the wake pipe.
 """
 
@@ -33,6 +33,7 @@ from mlos_core.ipc.messages import (
     HeldAll,
     Problem,
     Recover,
+    Release,
     Serve,
     Serving,
     Start,
@@ -83,6 +84,7 @@ class Control:
         self._orphanhood = Orphanhood(spec.orphan_grace)
         self._reports: deque[WorkerReport] = deque()
         self._broken: deque[tuple[int, str]] = deque()
+        self._gone: deque[str] = deque()
         self._finished = False
         self._state: WorkerState = "loading"
         self._signature: Signature | None = None
@@ -162,6 +164,10 @@ class Control:
             self._tell(self._reports.popleft())
         while self._broken:
             self._let_go(*self._broken.popleft())
+        while self._gone:
+            name = self._gone.popleft()
+            if self._channels.released(name):
+                self._link.send(Unserved(name))
         self._link.flush()
         self._look_after_orphan(time.monotonic())
 
@@ -210,6 +216,8 @@ class Control:
             case Unserve(channel=name):
                 self._channels.detach(name)
                 self._link.send(Unserved(name))
+            case Release(channel=name):
+                self._channels.release(name, self._released)
             case Recover():
                 self._recover(message)
             case Drain():
@@ -228,6 +236,11 @@ class Control:
             self._link.send(Serving(message.channel, problem_of(err)))
         else:
             self._link.send(Serving(message.channel))
+
+    def _released(self, name: str) -> None:
+        # Called by the claiming thread, or by this one.
+        self._gone.append(name)
+        self._wake()
 
     def _recover(self, message: Recover) -> None:
         try:

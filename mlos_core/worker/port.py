@@ -127,8 +127,12 @@ class Port(Protocol):
         """Map a channel of `owner` and take over both descriptors; its index."""
         ...
 
-    def detach(self, index: int) -> None:
-        """Let a channel go as soon as the claiming thread comes by."""
+    def detach(
+        self, index: int, *, finish: bool = False, gone: Callable[[], None] = lambda: None
+    ) -> None:
+        """Let a channel go as soon as the claiming thread comes by.
+
+        What is held of it is cancelled, or with `finish` finished; then `gone` is called."""
         ...
 
     def fds(self, index: int) -> tuple[int, int]:

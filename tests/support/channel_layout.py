@@ -33,6 +33,7 @@ HEADER = {
     "block_shift": (100, 4),
     "state": (128, 4),
     "reason_len": (132, 4),
+    "lanes": (136, 4),
     "tail": (192, 8),
     "head": (256, 8),
     "done_seq": (320, 4),

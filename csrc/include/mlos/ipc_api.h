@@ -54,6 +54,8 @@ int64_t mlos_segment_size(const mlos_geometry *geometry);
 int mlos_segment_format(int fd, const mlos_geometry *geometry);
 /* Mark the channel closed for its client, with a reason, and wake it. */
 int mlos_segment_shut(int fd, const char *reason, uint32_t length);
+/* A worker died: its lane serves this channel no longer. */
+int mlos_segment_clear_lane(int fd, uint32_t lane);
 
 /* Map a segment. `guarded` turns a SIGBUS in it into a broken channel. NULL on error.
  * The caller keeps both descriptors, which must stay open until mlos_channel_unmap. */
@@ -143,16 +145,32 @@ uint64_t mlos_arena_used(mlos_channel *channel);
 
 typedef struct mlos_port mlos_port;
 
-/* Sums since the port was made. */
+/* How many times fell into each bucket; the last one takes longer ones, too. */
+enum { MLOS_BUCKETS = 280 };
+typedef struct mlos_times {
+    uint64_t max_ns;
+    uint64_t counts[MLOS_BUCKETS];
+} mlos_times;
+
+/* Sums since the port was made. Of requests that failed there is only the whole time. */
 typedef struct mlos_port_stats {
     uint64_t answered;
+    uint64_t failed;    /* how many of these with an error */
+    uint64_t failed_ns; /* submitted to answered */
     uint64_t queue_ns;  /* submitted to claimed */
     uint64_t input_ns;  /* claimed to the start of the computation */
     uint64_t infer_ns;
     uint64_t output_ns; /* end of the computation to answered */
     uint64_t recovered;
     uint64_t lost;
+    uint64_t held;     /* now: claimed and not answered */
+    mlos_times request; /* submitted to answered */
+    mlos_times queue;
+    mlos_times infer;
 } mlos_port_stats;
+
+/* The shortest time in nanoseconds that a bucket counts. */
+uint64_t mlos_bucket_from(uint32_t bucket);
 
 typedef struct mlos_task {
     mlos_port *port;
@@ -180,8 +198,15 @@ void mlos_port_free(mlos_port *port);
 /* Serve a channel under `index` (0 .. 4095). Same thread as mlos_port_next. */
 int mlos_port_add(mlos_port *port, uint32_t index, mlos_channel *channel);
 /* Nothing more is claimed there. MLOS_E_AGAIN, and nothing is removed yet, while a claimed
- * request of it is not answered; `force` removes it all the same. */
-int mlos_port_remove(mlos_port *port, uint32_t index, int force);
+ * request of it is not answered: say it again, with the same or another `how`. */
+enum mlos_remove {
+    MLOS_REMOVE_CANCEL = 0, /* its client is gone: what is held sees that it is cancelled */
+    MLOS_REMOVE_NOW = 1,    /* whatever is held */
+    MLOS_REMOVE_FINISH = 2  /* others serve it now: what is held is finished */
+};
+int mlos_port_remove(mlos_port *port, uint32_t index, int how);
+/* Claim nothing more in any channel: clients wake other workers. Claiming thread. */
+void mlos_port_leave(mlos_port *port);
 /* Any thread: mlos_port_next returns MLOS_E_TICK soon. */
 void mlos_port_interrupt(mlos_port *port);
 /* Claim the next request, waiting. A key: index << 12 | slot << 2 | fault << 1 | same,
@@ -193,6 +218,10 @@ void mlos_port_patience(mlos_port *port, int64_t timeout_ns);
 int64_t mlos_port_receive(mlos_port *port);
 /* Like mlos_port_next, without waiting: MLOS_E_AGAIN when there is none. */
 int64_t mlos_port_poll(mlos_port *port);
+/* How many submitted requests nobody has claimed, in all channels. */
+uint64_t mlos_port_pending(mlos_port *port);
+/* Sleep until some channel has a request, and claim nothing: 0, MLOS_E_TIMEOUT or MLOS_E_TICK. */
+int mlos_port_watch(mlos_port *port, int64_t timeout_ns);
 mlos_task *mlos_port_task(mlos_port *port, uint32_t index, uint32_t slot);
 /* The index of a channel that was found broken, with mlos_error() saying how, or
  * MLOS_E_AGAIN. */
@@ -211,7 +240,11 @@ int mlos_answer(mlos_port *port, uint32_t index, uint32_t slot, const char *head
 /* Keep a reply header with the task, and publish it again: 0, or a status. */
 int mlos_remember(mlos_task *task, const char *header, uint32_t length);
 int mlos_again(mlos_task *task);
-const mlos_port_stats *mlos_port_statistics(mlos_port *port);
+/* As mlos_answer, with an error: counted as a failure. */
+int mlos_refuse(mlos_port *port, uint32_t index, uint32_t slot, const char *header,
+                uint32_t length);
+/* Any thread. */
+void mlos_port_statistics(mlos_port *port, mlos_port_stats *into);
 /* Append a streamed event: 1, or 0 when the ring is full, or a status. */
 int mlos_emit(mlos_port *port, uint32_t index, uint32_t slot, const char *data, uint32_t length);
 /* The same, with a note for a successor (at most 255 bytes), which is kept until the answer. */

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define MLOS_MAGIC UINT64_C(0x3148434c534f4c4d) /* "MLOSLCH1", little endian */
-#define MLOS_LAYOUT_VERSION 2u
+#define MLOS_LAYOUT_VERSION 3u
 
 #define MLOS_LINE 64u
 #define MLOS_PAGE 4096u
@@ -76,10 +76,11 @@ typedef struct mlos_header {
     uint32_t block_count; /* blocks of arena W */
     uint32_t block_shift; /* log2 of a block's size */
     uint8_t pad0[128 - 104];
-    /* line 2: written by the daemon when it closes the channel */
+    /* line 2: written by the daemon when it closes the channel, but for `lanes` */
     _Atomic uint32_t state;
     uint32_t reason_len;
-    uint8_t pad1[56];
+    _Atomic uint32_t lanes; /* the workers that serve this channel, by their bit in the doorbell */
+    uint8_t pad1[52];
     /* line 3: written by the client */
     _Atomic uint64_t tail;
     uint8_t pad2[56];
@@ -101,6 +102,7 @@ static_assert(offsetof(mlos_header, total_size) == 16, "layout");
 static_assert(offsetof(mlos_header, arena_c_off) == 56, "layout");
 static_assert(offsetof(mlos_header, ring_size) == 88, "layout");
 static_assert(offsetof(mlos_header, state) == 128, "layout");
+static_assert(offsetof(mlos_header, lanes) == 136, "layout");
 static_assert(offsetof(mlos_header, tail) == 192, "layout");
 static_assert(offsetof(mlos_header, head) == 256, "layout");
 static_assert(offsetof(mlos_header, done_seq) == 320, "layout");
