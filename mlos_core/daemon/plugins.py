@@ -12,13 +12,16 @@ import importlib
 import importlib.metadata
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from mlos_core.errors import InvalidInput, NotFound, PluginBroken
 from mlos_core.ipc.messages import PluginInfo
 from mlos_core.smi import ENTRY_POINT_GROUP
+
+OWN_CODE: Final = ("model.py", "python")
+"""A folder with this file is code of its own: the words that name its plugin."""
 
 State = Literal["unprobed", "ready", "broken", "conflict"]
 
@@ -152,14 +155,22 @@ def unknown_plugin(name: str, known: Iterable[str]) -> NotFound:
 
 
 def wanted(path: Path, manifest: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Words that tell the plugin of a model, best first: manifest, then file suffixes."""
+    """Words that tell the plugin of a model, best first: manifest, then file suffixes.
+
+    A `model.py` speaks for the whole folder. Other code in a folder says nothing: repositories
+    of weights have some beside them.
+    """
     spec = (manifest or {}).get("spec") or {}
     form, framework = spec.get("format") or {}, spec.get("framework") or {}
     words = [form.get("execution_format"), form.get("type"), framework.get("name")]
     files = [item.get("path", "") for item in form.get("execution_files") or []]
     if not files:
         files = [path.name] if not path.is_dir() else sorted(p.name for p in path.iterdir())
-    words += [suffix for name in files for suffix in PurePath(name).suffixes[-1:]]
+    if OWN_CODE[0] in (PurePath(name).name for name in files):
+        words += OWN_CODE
+    else:
+        suffixes = [suffix for name in files for suffix in PurePath(name).suffixes[-1:]]
+        words += [s for s in suffixes if s != ".py" or not path.is_dir()]
     seen = dict.fromkeys(str(word).lower() for word in words if word)
     return tuple(seen)
 

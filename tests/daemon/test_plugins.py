@@ -88,6 +88,16 @@ def test_a_folder_is_judged_by_its_files(tmp_path):
     assert set(plugins.wanted(tmp_path, None)) == {".onnx", ".txt"}
 
 
+def test_a_model_py_speaks_for_its_folder_and_other_code_does_not(tmp_path):
+    for name in ("model.onnx", "convert.py"):
+        (tmp_path / name).touch()
+    assert plugins.wanted(tmp_path, None) == (".onnx",)
+    assert plugins.wanted(tmp_path / "convert.py", None) == (".py",)
+    (tmp_path / "model.py").touch()
+    assert plugins.wanted(tmp_path, None) == ("model.py", "python")
+    assert plugins.matches(info("python", ("model.py", ".py"), ""), ("model.py",))
+
+
 @pytest.mark.parametrize("words", [(".onnx",), ("onnx",), ("onnxruntime",)])
 def test_a_plugin_is_recognised_by_format_name_or_framework(words):
     assert plugins.matches(info(), words)
