@@ -9,6 +9,7 @@ strings, empty tensors, first calls, and outputs whose shape depends on the data
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from mlos_core.errors import InvalidInput
 from mlos_core.smi import Allocate, TensorModel
 from mlos_core.types import BYTES, Array, Signature, dtype_name
 from mlos_plugin_onnx.plans import Output, Plan
+
+log = logging.getLogger(__name__)
 
 MAX_PLANS: Final = 64
 MAX_LEARNED: Final = 256
@@ -31,10 +34,12 @@ class OnnxModel(TensorModel):
     Args:
         session: an onnxruntime InferenceSession.
         signature: as `signature_of` gives it for that session.
+        profiled: the session traces itself; the trace is written by `close`.
     """
 
-    def __init__(self, session: Any, signature: Signature) -> None:
+    def __init__(self, session: Any, signature: Signature, profiled: bool = False) -> None:
         self.signature = signature
+        self._profiled = profiled
         self._session = session
         self._run_bound = session.run_with_iobinding
         self._names = [spec.name for spec in signature.outputs]
@@ -70,7 +75,9 @@ class OnnxModel(TensorModel):
         return outputs
 
     def close(self) -> None:
-        """Drop the bindings before the session they belong to."""
+        """Write the trace if there is one; drop the bindings before their session."""
+        if self._profiled:
+            log.info("onnxruntime's trace is in %s", self._session.end_profiling())
         self._plans.clear()
         del self._run_bound
         del self._session

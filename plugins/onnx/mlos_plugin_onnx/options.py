@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]
+Pairs = tuple[str | tuple[str, dict[str, Any]], ...]
+Wanted = str | Pairs | None
+"""Execution providers, as `providers.read` understands them."""
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,5 +22,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     execution_mode: Literal["sequential", "parallel"] = "sequential"
     graph_optimization_level: Literal["disable", "basic", "extended", "layout", "all"] = "all"
     allow_spinning: bool | None = None
-    providers: tuple[str, ...] | None = None
+    providers: Wanted = None
     batched: bool | None = None
+    profile: str | None = None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import onnxruntime as ort
 
 from mlos_core.errors import LoadFailed
 from mlos_plugin_onnx.options import Options
+from mlos_plugin_onnx.providers import check_started, providers_for
 
 _ERRORS_ONLY: Final = 3
 _LEVELS: Final = {
@@ -23,71 +25,71 @@ _MODES: Final = {
     "sequential": ort.ExecutionMode.ORT_SEQUENTIAL,
     "parallel": ort.ExecutionMode.ORT_PARALLEL,
 }
-_CPU: Final = "CPUExecutionProvider"
-_CUDA: Final = "CUDAExecutionProvider"
 
 
-def open_session(file: Path, device: str, options: Options) -> Any:
+def open_session(
+    file: Path, device: str, options: Options, threads: int | None, profile: Path | None
+) -> Any:
     """An `InferenceSession` of the model in `file`.
+
+    Args:
+        threads: inside one operator; None leaves it to onnxruntime.
+        profile: how the name of the trace begins; None for no trace.
 
     Raises:
         LoadFailed: the file is no model, or a provider is missing.
     """
     providers = providers_for(device, options.providers)
+    settings = _settings(options, threads, profile)
     try:
-        session = ort.InferenceSession(str(file), _session_options(options), providers=providers)
+        # enable_fallback: without it, a provider that fails is an error.
+        session = ort.InferenceSession(
+            str(file), settings, providers=list(providers), enable_fallback=0
+        )
     except Exception as err:
-        raise LoadFailed(
-            f"onnxruntime cannot load {file.name}: {err}",
-            hint="its external data, if it has any, must lie in the model's own folder",
-        ) from err
-    _check_providers(session, providers)
+        raise LoadFailed(f"onnxruntime cannot load {file.name}: {err}") from err
+    check_started(providers, session.get_providers())
     return session
 
 
-def _session_options(options: Options) -> Any:
+def _settings(options: Options, threads: int | None, profile: Path | None) -> Any:
     given = ort.SessionOptions()
     given.log_severity_level = _ERRORS_ONLY
     given.graph_optimization_level = _LEVELS[options.graph_optimization_level]
     given.execution_mode = _MODES[options.execution_mode]
-    if options.intra_op_num_threads is not None:
-        given.intra_op_num_threads = options.intra_op_num_threads
+    if threads is not None:
+        given.intra_op_num_threads = threads
     if options.inter_op_num_threads is not None:
         given.inter_op_num_threads = options.inter_op_num_threads
     if options.allow_spinning is not None:
         spin = "1" if options.allow_spinning else "0"
         given.add_session_config_entry("session.intra_op.allow_spinning", spin)
         given.add_session_config_entry("session.inter_op.allow_spinning", spin)
+    if profile is not None:
+        given.enable_profiling = True
+        given.profile_file_prefix = str(profile)
     return given
 
 
-def providers_for(device: str, wanted: tuple[str, ...] | None) -> list[Any]:
-    """The providers to ask for, each known to be in this onnxruntime.
+def threads_for(chosen: int | None, package: int, usable: int, all_cores: int) -> int | None:
+    """How many threads an operator may use; None for onnxruntime's own choice.
 
-    Raises:
-        LoadFailed: one is not, or the device is none that onnxruntime knows.
+    Left alone, onnxruntime starts a thread for every core and ties it there, also to cores
+    that this process was told to leave alone; a number, whichever, keeps it from that.
+
+    Args:
+        chosen: the plugin's option.
+        package: what the model was registered with; 0 for nothing.
+        usable: how many processors this process may use.
+        all_cores: how many there are.
     """
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or not (index or "0").isdecimal():
-        raise LoadFailed(f"the onnx plugin knows no device {device!r}", hint="use cpu or cuda:0")
-    names = wanted or ((_CUDA, _CPU) if kind == "cuda" else (_CPU,))
-    available = ort.get_available_providers()
-    for name in names:
-        if name not in available:
-            raise LoadFailed(
-                f"this onnxruntime has no provider {name!r}",
-                hint=f"it has {', '.join(available)}; onnxruntime-gpu brings CUDA",
-            )
-    chosen = {_CUDA: (_CUDA, {"device_id": index or "0"})}
-    return [chosen.get(name, name) if kind == "cuda" else name for name in names]
+    if chosen is not None:
+        return chosen
+    if package:
+        return package
+    return usable if usable < all_cores else None
 
 
-def _check_providers(session: Any, asked: list[Any]) -> None:
-    """Onnxruntime drops a provider that fails to start; whoever asked for it wants to know."""
-    first = asked[0][0] if isinstance(asked[0], tuple) else asked[0]
-    used = session.get_providers()
-    if first not in used:
-        raise LoadFailed(
-            f"the provider {first!r} did not start; onnxruntime fell back to {', '.join(used)}",
-            hint="check the driver and the libraries it needs, or register with device cpu",
-        )
+def usable_cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0))

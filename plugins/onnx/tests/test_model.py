@@ -167,3 +167,42 @@ def test_every_dtype_passes_bound_and_unbound(dtype, save, load, arena):
         np.testing.assert_array_equal(y, x)
         assert y.dtype == x.dtype
     assert arena.holds(y)
+
+
+def test_batches_of_changing_size_are_bound_once_each_size_was_seen(save, load, arena):
+    size = 5000
+    path = save(
+        [helper.make_node("Add", ["a", "b"], ["y"]), helper.make_node("Mul", ["a", "b"], ["z"])],
+        [("a", FLOAT, ["batch", size]), ("b", FLOAT, ["batch", size])],
+        [("y", FLOAT, ["batch", size]), ("z", FLOAT, ["batch", size])],
+    )
+    model = load(path)
+    noise = np.random.default_rng(3)
+    for turn, rows in enumerate((1, 8, 3, 8, 1, 3, 32, 8, 3)):
+        # New arrays each time, as a merged batch is.
+        a, b = noise.random((2, rows, size), np.float32)
+        got = model.infer({"a": a, "b": b}, arena)
+        np.testing.assert_array_equal(got["y"], a + b)
+        np.testing.assert_array_equal(got["z"], a * b)
+        seen = turn in (3, 4, 5, 7, 8)
+        assert [arena.holds(got[name]) for name in "yz"] == [seen, seen]
+
+
+def test_clients_that_take_turns_keep_their_bindings(doubling, load, arena):
+    model = load(doubling)
+    made = []
+    session, model._session = model._session, None
+
+    class Counting:
+        run = staticmethod(session.run)
+
+        def io_binding(self):
+            made.append(session.io_binding())
+            return made[-1]
+
+    model._session = Counting()
+    inputs = [frozen([[n, n, n]]) for n in range(32)]
+    for _ in range(6):
+        for n, x in enumerate(inputs):
+            assert model.infer({"x": x}, arena)["y"].tolist() == [[2 * n] * 3]
+    assert len(made) == 32
