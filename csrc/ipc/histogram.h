@@ -7,6 +7,9 @@
 #ifndef MLOS_HISTOGRAM_H
 #define MLOS_HISTOGRAM_H
 
+#include <assert.h>
+#include <stddef.h>
+
 #include "mlos/ipc.h"
 
 /* The counting thread's `*field += by`, for readers beside it. */

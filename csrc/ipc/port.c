@@ -251,15 +251,19 @@ static int64_t look(mlos_port *p) {
     return MLOS_E_AGAIN;
 }
 
+uint64_t mlos_channel_pending(mlos_channel *c) {
+    /* The head first: it never passes the tail, which only grows. */
+    uint64_t head = atomic_load_explicit(&c->header->head, memory_order_acquire);
+    uint64_t tail = atomic_load_explicit(&c->header->tail, memory_order_acquire);
+    if (tail <= head) return 0; /* a client may write what it likes there */
+    return tail - head < c->slot_count ? tail - head : c->slot_count;
+}
+
 uint64_t mlos_port_pending(mlos_port *p) {
     uint64_t pending = 0;
     for (uint32_t i = 0; i < p->active_count; i++) {
         mlos_channel *c = p->seats[p->active[i]]->channel;
-        if (mlos_channel_broken(c)) continue;
-        uint64_t tail = atomic_load_explicit(&c->header->tail, memory_order_acquire);
-        uint64_t head = atomic_load_explicit(&c->header->head, memory_order_acquire);
-        /* A client may write what it likes there. */
-        if (tail > head) pending += tail - head < c->slot_count ? tail - head : c->slot_count;
+        if (!mlos_channel_broken(c)) pending += mlos_channel_pending(c);
     }
     return pending;
 }

@@ -32,7 +32,7 @@ static void claimed_slots_are_run_again(void) {
         CHECK_EQUAL(mlos_wait(r.client, i, 0), 1);
     }
     CHECK_EQUAL(mlos_port_poll(h.port), MLOS_E_AGAIN);
-    CHECK_EQUAL(mlos_port_statistics(h.port)->recovered, 2);
+    CHECK_EQUAL(rig_statistics(h.port).recovered, 2);
     heir_end(&h);
     rig_end(&r);
 }

@@ -7,10 +7,12 @@ travel with it.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
+from mlos_core.errors import InvalidInput
+from mlos_core.ipc.histogram import Times
 from mlos_core.smi import Statistics
 from mlos_core.types import Signature
 
@@ -140,10 +142,57 @@ class HostBroken(_Message):
 
 
 class BatchPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Dynamic batching: join up to `max_batch_size` rows, waiting `max_queue_delay_us` for more."""
+    """Which waiting requests run together, and what becomes of those that wait.
+
+    Sizes are rows (dimension 0), times microseconds; 0 stands for no such limit. One worker
+    lets `max_queue_size` requests wait (0: four batches) beside those it is about to run;
+    what comes on top waits in its channel, or is refused. `docs/batching.md` has the whole.
+    """
 
     max_batch_size: int = 1
     max_queue_delay_us: int = 0
+    preferred_batch_sizes: tuple[int, ...] = ()
+    max_queue_size: int = 0
+    when_full: Literal["wait", "reject"] = "wait"
+    queue_timeout_us: int = 0
+    priority_levels: int = 0
+    default_priority: int = 0
+    preserve_ordering: bool = False
+
+    def check(self) -> None:
+        """Raise `InvalidInput` unless every value, and all together, are possible."""
+        _within("max_batch_size", self.max_batch_size, 1, MAX_BATCH_SIZE)
+        _within("max_queue_delay_us", self.max_queue_delay_us, 0, MAX_QUEUE_US)
+        for size in self.preferred_batch_sizes:
+            _within("preferred_batch_sizes", size, 1, self.max_batch_size)
+        _within("max_queue_size", self.max_queue_size, 0, MAX_QUEUE_SIZE)
+        _within("queue_timeout_us", self.queue_timeout_us, 0, MAX_QUEUE_US)
+        _within("priority_levels", self.priority_levels, 0, MAX_PRIORITY_LEVELS)
+        _within("default_priority", self.default_priority, 0, self.priority_levels)
+        if self.when_full not in ("wait", "reject"):
+            raise InvalidInput(f"when_full is {self.when_full!r}", hint="give 'wait' or 'reject'")
+        if self.when_full == "reject" and not self.max_queue_size:
+            raise InvalidInput(
+                "nothing is full without a limit", hint="when_full 'reject' needs max_queue_size"
+            )
+        if 0 < self.queue_timeout_us <= self.max_queue_delay_us:
+            raise InvalidInput(
+                "requests would time out while they wait for companions",
+                hint="queue_timeout_us is to be larger than max_queue_delay_us",
+            )
+
+
+MAX_BATCH_SIZE: Final = 1 << 16
+MAX_QUEUE_SIZE: Final = 1 << 16
+MAX_QUEUE_US: Final = 3_600_000_000
+MAX_PRIORITY_LEVELS: Final = 64
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise InvalidInput(
+            f"{name} of {value} is not possible", hint=f"give a number from {low} to {high}"
+        )
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
@@ -315,11 +364,22 @@ class AskStats(_Message):
 
 
 class WorkerStats(msgspec.Struct, frozen=True):
-    """Counters since the worker's start; `*_ns` are sums over all requests."""
+    """Counters since the worker's start.
+
+    `rejected` were refused because too many waited, `expired` because they waited too long.
+    `*_ns` are sums over the requests that were answered well, `failed_ns` over the others;
+    `times` are histograms of the former: of the whole `request`, its time in the `queue`, and
+    the computation (`infer`). `batches` has, by the rows of a call, how many calls there were and
+    their nanoseconds. `channels`, `pending` (submitted, claimed by nobody) and `running` (claimed,
+    not answered) are levels.
+    """
 
     requests: int = 0
     failures: int = 0
+    failed_ns: int = 0
     cancelled: int = 0
+    rejected: int = 0
+    expired: int = 0
     executions: int = 0
     rows: int = 0
     queue_ns: int = 0
@@ -329,6 +389,10 @@ class WorkerStats(msgspec.Struct, frozen=True):
     copied_bytes: int = 0
     recovered: int = 0
     channels: int = 0
+    pending: int = 0
+    running: int = 0
+    times: dict[str, Times] = {}
+    batches: dict[int, tuple[int, int]] = {}
     engine: Statistics = {}
 
 

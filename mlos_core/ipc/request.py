@@ -40,6 +40,7 @@ ERROR_BYTES: Final = 960
 
 # Bound once: looking a function up in the library costs as much as calling it.
 _answer: Final = lib.mlos_answer
+_refuse: Final = lib.mlos_refuse
 _again: Final = lib.mlos_again
 _encode_event: Final = msgspec.msgpack.Encoder().encode
 
@@ -315,8 +316,7 @@ class Request:
     def fail(self, error: MlosError) -> None:
         """Answer with an error."""
         reply = wire.encode_error(error, ERROR_BYTES)
-        self._port.failures += 1
-        _answer(self._shared, self._index, self._slot, reply, len(reply), 0, 0)
+        _refuse(self._shared, self._index, self._slot, reply, len(reply))
 
     def emit(self, data: object, note: bytes | None = None) -> bool:
         """Append one event to the stream; false when the reader is behind and the ring full.

@@ -27,6 +27,7 @@ from mlos_core.errors import (
 from mlos_core.ipc import header as wire
 from mlos_core.ipc.bell import is_sealed, map_bell
 from mlos_core.ipc.channel import Mapping
+from mlos_core.ipc.histogram import BUCKETS, Times
 from mlos_core.ipc.native import (
     AGAIN,
     WAIT_MODES,
@@ -40,8 +41,21 @@ from mlos_core.ipc.request import ERROR_BYTES, Request, Seat
 from mlos_core.types import BYTES
 
 MAX_CHANNELS: Final = 4096
+_COUNTERS: Final = {
+    "answered": "answered",
+    "failures": "failed",
+    "failed_ns": "failed_ns",
+    "queue_ns": "queue_ns",
+    "input_ns": "input_ns",
+    "infer_ns": "infer_ns",
+    "output_ns": "output_ns",
+    "recovered": "recovered",
+    "lost": "lost",
+    "running": "held",
+}
 _PONG: Final = wire.encode(wire.ReplyHeader())
 # Bound once: looking a function up in the library costs as much as calling it.
+_refuse: Final = lib.mlos_refuse
 _answer: Final = lib.mlos_answer
 _receive: Final = lib.mlos_port_receive
 
@@ -89,7 +103,6 @@ class WorkerPort:
         self._claiming = True
         self._reported: set[int] = set()
         self.copied_bytes = 0
-        self.failures = 0
         self.cancelled = 0
 
     # --- any thread ---------------------------------------------------------------------
@@ -181,15 +194,29 @@ class WorkerPort:
         return [(index, last_error())]
 
     def counters(self) -> dict[str, int]:
-        """Sums since the start; times in nanoseconds."""
-        stats = lib.mlos_port_statistics(self._pointer)
-        names = ("answered", "queue_ns", "input_ns", "infer_ns", "output_ns", "recovered", "lost")
-        counted = {name: int(getattr(stats, name)) for name in names}
-        return counted | {
-            "copied_bytes": self.copied_bytes,
-            "failures": self.failures,
-            "cancelled": self.cancelled,
-        }
+        """Sums since the start, and how many requests are held; times in nanoseconds.
+
+        Taken beside the claiming thread: some of the numbers may hold an answer more.
+        """
+        stats = self._statistics()
+        counted = {ours: int(getattr(stats, theirs)) for ours, theirs in _COUNTERS.items()}
+        return counted | {"copied_bytes": self.copied_bytes, "cancelled": self.cancelled}
+
+    def times(self) -> dict[str, Times]:
+        """`request`, `queue` and `infer`: how long answered requests took, errors left out."""
+        stats = self._statistics()
+        return {name: _times(getattr(stats, name)) for name in ("request", "queue", "infer")}
+
+    def pending(self) -> int:
+        """Requests in the channels that no worker has claimed."""
+        with self._lock:  # no channel is unmapped meanwhile
+            pointers = [seat.mapping.pointer for seat in self._seats.values()]
+            return sum(int(lib.mlos_channel_pending(pointer)) for pointer in pointers)
+
+    def _statistics(self) -> Any:
+        into = ffi.new("mlos_port_stats *")
+        lib.mlos_port_statistics(self._pointer, into)
+        return into
 
     # --- the claiming thread --------------------------------------------------------------
 
@@ -268,8 +295,7 @@ class WorkerPort:
             if all(ref.dtype != BYTES for ref in head.inputs):  # those are copies, made anew
                 self._requests[key] = request
         except MlosError as err:
-            self._reply(index, slot, wire.encode_error(err, ERROR_BYTES))
-            self.failures += 1
+            self._fail(index, slot, err)
             return None
         return request
 
@@ -289,8 +315,11 @@ class WorkerPort:
             )
         else:
             error = InvalidInput("the request header lies outside the segment")
-        self.failures += 1
-        self._reply(index, slot, wire.encode_error(error, ERROR_BYTES))
+        self._fail(index, slot, error)
+
+    def _fail(self, index: int, slot: int, error: MlosError) -> None:
+        reply = wire.encode_error(error, ERROR_BYTES)
+        _refuse(self._pointer, index, slot, reply, len(reply))
 
     def _reply(self, index: int, slot: int, reply: bytes) -> None:
         _answer(self._pointer, index, slot, reply, len(reply), 0, 0)
@@ -304,3 +333,8 @@ class WorkerPort:
             self._requests.clear()
         ffi.release(self._pointer)  # now, while the doorbell is certainly mapped
         os.close(self.bell_fd)
+
+
+def _times(counted: Any) -> Times:
+    counts = ffi.unpack(counted.counts, BUCKETS)
+    return Times({bucket: n for bucket, n in enumerate(counts) if n}, int(counted.max_ns))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from mlos_core.errors import MlosError
+from mlos_core.ipc.histogram import Times
 from mlos_core.types import Array
 
 
@@ -168,7 +169,15 @@ class Port(Protocol):
         ...
 
     def counters(self) -> Mapping[str, int]:
-        """Sums since the start."""
+        """Sums since the start, and how many requests are held."""
+        ...
+
+    def times(self) -> Mapping[str, Times]:
+        """How long answered requests took: `request`, `queue` and `infer`."""
+        ...
+
+    def pending(self) -> int:
+        """Requests in the channels that no worker has claimed."""
         ...
 
     def close(self) -> None:

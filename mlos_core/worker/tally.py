@@ -17,16 +17,49 @@ class Tally:
     """What only the loop knows; the port counts the rest with every answer.
 
     One thread writes; a reader may see a sum that is one call old.
+
+    Attributes:
+        executions: calls of the model.
+        rows: of all calls together, where the model is batched; else one for each call.
+        cancelled: requests that ended while they waited here.
+        rejected: requests refused because too many waited.
+        expired: requests refused because they had waited too long.
+        copied_bytes: of tensors.
+        engine: what an engine says of itself.
     """
 
-    __slots__ = ("cancelled", "copied_bytes", "engine", "executions", "rows")
+    __slots__ = (
+        "_batches",
+        "_joined_ns",
+        "cancelled",
+        "copied_bytes",
+        "engine",
+        "executions",
+        "expired",
+        "rejected",
+        "rows",
+    )
 
     def __init__(self) -> None:
         self.executions = 0
         self.rows = 0
         self.cancelled = 0
+        self.rejected = 0
+        self.expired = 0
         self.copied_bytes = 0
         self.engine: Callable[[], Statistics] = dict
+        self._batches: dict[int, tuple[int, int]] = {}
+        self._joined_ns = 0
+
+    def batch(self, rows: int, took_ns: int, requests: int = 1) -> None:
+        """Note a call of several rows that `executions` and `rows` count already.
+
+        Calls of one row need not be noted: they are all the others. `took_ns` is the
+        computation's part, `requests` how many had a share in the call.
+        """
+        calls, total_ns = self._batches.get(rows, (0, 0))
+        self._batches[rows] = (calls + 1, total_ns + took_ns)
+        self._joined_ns += took_ns * requests
 
     def statistics(self, port: Port, channels: int) -> WorkerStats:
         """A snapshot of this and of what the port counted."""
@@ -34,7 +67,10 @@ class Tally:
         return WorkerStats(
             requests=counted["answered"],
             failures=counted["failures"],
+            failed_ns=counted["failed_ns"],
             cancelled=self.cancelled + counted["cancelled"],
+            rejected=self.rejected,
+            expired=self.expired,
             executions=self.executions,
             rows=self.rows,
             queue_ns=counted["queue_ns"],
@@ -44,8 +80,22 @@ class Tally:
             copied_bytes=self.copied_bytes + counted["copied_bytes"],
             recovered=counted["recovered"],
             channels=channels,
+            pending=port.pending(),
+            running=counted["running"],
+            times=dict(port.times()),
+            batches=self._by_rows(counted["infer_ns"]),
             engine=self._engine_statistics(),
         )
+
+    def _by_rows(self, infer_ns: int) -> dict[int, tuple[int, int]]:
+        """Calls by rows. Those of one row are not timed in the hot path: their requests'
+        computing time is what the noted calls leave of all requests'."""
+        noted = dict(self._batches)
+        alone = self.executions - sum(calls for calls, _ in noted.values())
+        if self.rows and alone > 0:
+            calls, total_ns = noted.get(1, (0, 0))
+            noted[1] = (calls + alone, total_ns + max(0, infer_ns - self._joined_ns))
+        return noted
 
     def _engine_statistics(self) -> Statistics:
         try:

@@ -114,6 +114,12 @@ class FakePort:
     def counters(self):
         return self.counted
 
+    def times(self):
+        return {}
+
+    def pending(self):
+        return len(self.waiting)
+
 
 class FakeRig:
     def __init__(self):

@@ -218,7 +218,9 @@ void mlos_port_patience(mlos_port *port, int64_t timeout_ns);
 int64_t mlos_port_receive(mlos_port *port);
 /* Like mlos_port_next, without waiting: MLOS_E_AGAIN when there is none. */
 int64_t mlos_port_poll(mlos_port *port);
-/* How many submitted requests nobody has claimed, in all channels. */
+/* How many submitted requests nobody has claimed. Any thread, while the channel is mapped. */
+uint64_t mlos_channel_pending(mlos_channel *channel);
+/* The same for all channels of a port. Claiming thread. */
 uint64_t mlos_port_pending(mlos_port *port);
 /* Sleep until some channel has a request, and claim nothing: 0, MLOS_E_TIMEOUT or MLOS_E_TICK. */
 int mlos_port_watch(mlos_port *port, int64_t timeout_ns);
