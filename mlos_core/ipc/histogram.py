@@ -43,10 +43,10 @@ def added(a: Times, b: Times) -> Times:
 
 
 def since(before: Mapping[int, int], now: Mapping[int, int]) -> dict[int, int]:
-    """What `now` counts and `before` did not. A bucket that lost counts began anew."""
-    gained = {bucket: count - before.get(bucket, 0) for bucket, count in now.items()}
-    if any(count < 0 for count in gained.values()):
+    """What `now` counts and `before` did not. Where counts were lost, they began anew."""
+    if any(count > now.get(bucket, 0) for bucket, count in before.items()):
         return dict(now)
+    gained = {bucket: count - before.get(bucket, 0) for bucket, count in now.items()}
     return {bucket: count for bucket, count in gained.items() if count}
 
 
