@@ -11,8 +11,9 @@ import collections
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final, Self
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -32,6 +33,7 @@ from mlos_core.client.settings import (
     DEFAULT_TIMEOUT,
     EVENT_ROOM,
     Settings,
+    attach_time,
 )
 from mlos_core.errors import (
     Closed,
@@ -45,7 +47,9 @@ from mlos_core.ipc import header as wire
 from mlos_core.ipc.native import AGAIN, CLOSED, TIMEOUT, ffi, lib
 from mlos_core.types import Array, Signature
 
+T = TypeVar("T")
 _LOOK_AROUND_S: Final = 1.0
+_AT_ONCE: Final = 64  # calls of the control plane under way
 _decode_event: Final = msgspec.msgpack.Decoder().decode
 
 
@@ -67,10 +71,16 @@ class AsyncClient:
         self._timeout = timeout
         self._session: Session | None = None
         self._models: list[AsyncModel] = []
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "mlos-control")
 
     async def open(self) -> None:
         """Connect. Called by `connect_async`."""
-        self._session = await asyncio.to_thread(Session, self._path, self._timeout)
+        self._session = await self.in_thread(Session, self._path, self._timeout)
+
+    def in_thread(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        """Run what may wait long. The threads are the client's own: the loop's few must not
+        all wait for models that are being loaded."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     def session(self) -> Session:
         """The control connection."""
@@ -82,13 +92,20 @@ class AsyncClient:
         self,
         name: str,
         *,
+        version: str = "",
         slots: int = DEFAULT_SLOTS,
         request_bytes: int = DEFAULT_ARENA,
         reply_bytes: int = DEFAULT_ARENA,
         timeout: float = DEFAULT_TIMEOUT,
+        worker: int = 0,
     ) -> AsyncModel:
-        """Attach to a model; the arguments are those of `Client.model`."""
-        settings = Settings(slots, request_bytes, reply_bytes, "adaptive", 0, timeout)
+        """Attach to a model; the arguments are those of `Client.model`.
+
+        `worker` is for the daemon itself: it names the one worker to ask.
+        """
+        settings = Settings(
+            slots, request_bytes, reply_bytes, "adaptive", 0, timeout, version, worker
+        )
         model = AsyncModel(self, name, settings)
         await model.attach()
         self._models.append(model)
@@ -96,7 +113,7 @@ class AsyncClient:
 
     async def call(self, method: str, *, patience: float | None = 120.0, **params: Any) -> Any:
         """Call a method of the daemon's service; see `Client.call`."""
-        return await asyncio.to_thread(self.session().call, method, params, patience)
+        return await self.in_thread(self.session().call, method, params, patience)
 
     def forget(self, model: AsyncModel) -> None:
         """A handle was closed; it calls this itself."""
@@ -110,6 +127,7 @@ class AsyncClient:
         session, self._session = self._session, None
         if session is not None:
             session.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -143,7 +161,7 @@ class AsyncModel:
 
     @property
     def version(self) -> str:
-        """The version that answers."""
+        """The version that answered when the handle attached; see `Model.version`."""
         return self._live().version
 
     @property
@@ -159,8 +177,13 @@ class AsyncModel:
             raise Closed(f"the handle on {self.name!r} is not attached")
         return self._link
 
-    async def attach(self, request_bytes: int = 0, reply_bytes: int = 0) -> Link:
-        """The channel, attached anew where it was closed or is too small."""
+    async def attach(
+        self, request_bytes: int = 0, reply_bytes: int = 0, within: float | None = None
+    ) -> Link:
+        """The channel, attached anew where it was closed or is too small.
+
+        `within` bounds the wait in seconds; without it the handle's own timeout does.
+        """
         async with self._attaching:
             old = self._link
             if old is not None and not old.closed:
@@ -170,20 +193,29 @@ class AsyncModel:
                 self._link = None  # its requests go on; it closes with the client
             if self._closed:
                 raise Closed(f"the handle on {self.name!r} was closed")
-            link = self._link = await asyncio.to_thread(self._open, request_bytes, reply_bytes)
+            link = self._link = await self._opened(request_bytes, reply_bytes, within)
             self._waiters[link] = {}
             loop = asyncio.get_running_loop()
             loop.add_reader(link.event_fd, self._on_event, link)
             link.on_close = lambda: self._on_close(loop, link)
             return link
 
-    def _open(self, request_bytes: int, reply_bytes: int) -> Link:
+    async def _opened(self, request: int, reply: int, within: float | None) -> Link:
+        opening = self._client.in_thread(self._open, request, reply, within)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unwanted)
+            raise
+
+    def _open(self, request_bytes: int, reply_bytes: int, within: float | None) -> Link:
         session, s = self._client.session(), self._settings
         self._room = (max(self._room[0], request_bytes), max(self._room[1], reply_bytes))
+        seconds = attach_time(s.timeout if within is None else within)
         attached, fds = session.attach(
-            self.name, s.slots, *self._room, min(s.timeout, DEFAULT_TIMEOUT)
+            self.name, s.slots, *self._room, seconds, s.version, s.worker
         )
-        return Link(session, attached, fds)
+        return Link(session, attached, fds, asked=(self.name, s.version))
 
     def _on_close(self, loop: asyncio.AbstractEventLoop, link: Link) -> None:
         loop.remove_reader(link.event_fd)
@@ -254,8 +286,7 @@ class AsyncModel:
             self._arm(link)
 
     def _resume(self, link: Link) -> None:
-        loop = asyncio.get_running_loop()
-        loop.run_in_executor(None, link.resume).add_done_callback(
+        self._client.in_thread(link.resume).add_done_callback(
             lambda done: self._resumed(link, done.exception())
         )
 
@@ -286,7 +317,7 @@ class AsyncModel:
             room = larger_reply(error, link.mapping.reply_bytes if (link := self._link) else 0)
             if not room:
                 raise
-            await self.attach(reply_bytes=room)
+            await self.attach(reply_bytes=room, within=end - time.monotonic())
         return await self._infer(inputs, end, parameters, outputs, wait)
 
     async def _infer(
@@ -297,7 +328,7 @@ class AsyncModel:
         outputs: Sequence[str],
         wait: bool,
     ) -> Result:
-        call = await self._obtain(inputs, wire.INFER, outputs, parameters, end if wait else 0.0)
+        call = await self._obtain(inputs, wire.INFER, outputs, parameters, end, wait=wait)
         call.submit(max(0.0, end - time.monotonic()))
         rc = await self._answer(call, end)
         try:
@@ -316,12 +347,14 @@ class AsyncModel:
         outputs: Sequence[str],
         parameters: Mapping[str, Any] | None,
         end: float,
+        *,
+        wait: bool = False,
     ) -> Call:
         size = 0
         while True:
             link = self._link
             if link is None or link.closed or size:
-                link = await self.attach(size)
+                link = await self.attach(size, within=end - time.monotonic())
             try:
                 return obtain(link, inputs, kind, outputs, parameters)
             except Overloaded as error:
@@ -329,7 +362,7 @@ class AsyncModel:
                 if room > link.mapping.request_bytes:
                     size = room
                     continue
-                if time.monotonic() >= end:
+                if not wait or time.monotonic() >= end:
                     raise
                 await self._turn(end)
             except Closed:
@@ -380,8 +413,8 @@ class AsyncModel:
         """Send `inputs` to a model that answers with a stream; yields its events."""
         seconds = self._settings.timeout if timeout is None else timeout
         end = time.monotonic() + seconds
-        call = await self._obtain(inputs, wire.STREAM, (), parameters, 0.0)
-        call.submit(seconds)
+        call = await self._obtain(inputs, wire.STREAM, (), parameters, end)
+        call.submit(max(0.0, end - time.monotonic()))
         room = ffi.new("char[]", EVENT_ROOM)
         finished = False
         try:
@@ -433,6 +466,12 @@ class AsyncModel:
         for link in list(self._waiters):
             link.close()
         self._client.forget(self)
+
+
+def _close_unwanted(opening: asyncio.Future[Link]) -> None:
+    """Whoever asked for this channel does not wait any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

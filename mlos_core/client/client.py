@@ -53,13 +53,14 @@ class Client:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         if inherited is not None:
-            inherited.close()
+            inherited.disown()
             self._session = Session(self._path, self._timeout)
 
     def model(
         self,
         name: str,
         *,
+        version: str = "",
         slots: int = DEFAULT_SLOTS,
         request_bytes: int = DEFAULT_ARENA,
         reply_bytes: int = DEFAULT_ARENA,
@@ -73,7 +74,9 @@ class Client:
         threads, rather than make one per request.
 
         Args:
-            name: as it was registered.
+            name: as it was registered; `name@version` is another way to give a version.
+            version: the one to ask; without it the handle follows the model's route, also
+                when that changes.
             slots: requests that can be under way or held at a time.
             request_bytes: size of the arena for request tensors. It grows when a request
                 needs more, by attaching anew; give it to spare that moment.
@@ -81,13 +84,16 @@ class Client:
                 asking a second time.
             wait_mode: `adaptive`, `spin` or `block`.
             poll_max_us: longest adaptive polling, in microseconds.
-            timeout: default deadline of each request, in seconds.
+            timeout: default deadline of each request, in seconds; attaching, which waits
+                while the model is being loaded, may take as long.
         """
         if wait_mode not in ("adaptive", "spin", "block"):
             raise InvalidInput(
                 f"unknown wait mode {wait_mode!r}", hint="use adaptive, spin or block"
             )
-        settings = Settings(slots, request_bytes, reply_bytes, wait_mode, poll_max_us, timeout)
+        settings = Settings(
+            slots, request_bytes, reply_bytes, wait_mode, poll_max_us, timeout, version
+        )
         model = Model(self, name, settings)
         with self._lock:
             self._models.append(model)

@@ -49,6 +49,8 @@ class Link:
         fds: segment, doorbell, completion eventfd; the link owns them.
         wait_mode: `adaptive`, `spin` or `block`.
         poll_max_us: longest adaptive polling in microseconds.
+        asked: the name and version it was asked for by; they may be other words for the
+            model's own, and no version follows the route.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Link:
         fds: list[int],
         wait_mode: str = "adaptive",
         poll_max_us: int = CLIENT_POLL_MAX_US,
+        asked: tuple[str, str] | None = None,
     ) -> None:
         self.fd, bell_fd, self.event_fd = fds
         try:
@@ -74,6 +77,7 @@ class Link:
         self.channel = attached.channel
         self.model = attached.model
         self.version = attached.version
+        self.asked = asked or (attached.model, "")
         self.signature = attached.signature
         self.session = session
         self._generation = session.generation if session is not None else 0
@@ -289,7 +293,8 @@ class Link:
         """Hand the channel to the daemon that answers now."""
         if self.session is None:
             return
-        _, fds = self.session.resume(self.model, self.channel, (self.fd, self.event_fd))
+        name, version = self.asked
+        _, fds = self.session.resume(name, self.channel, (self.fd, self.event_fd), version)
         try:
             self._old_bells.append(self.bell)  # a thread may be ringing it
             self.bell = map_bell(fds[1])

@@ -20,7 +20,7 @@ from mlos_core.client.obtain import again, obtain
 from mlos_core.client.prepared import Prepared
 from mlos_core.client.result import Result
 from mlos_core.client.room import larger_reply, roomy
-from mlos_core.client.settings import DEFAULT_TIMEOUT, Settings
+from mlos_core.client.settings import Settings, attach_time
 from mlos_core.client.stream import Stream
 from mlos_core.errors import Closed, InvalidInput, Overloaded, PayloadTooLarge
 from mlos_core.ipc import header as wire
@@ -57,11 +57,14 @@ class Model:
 
     @property
     def version(self) -> str:
-        """The version that answers."""
+        """The version that answered when the handle attached.
+
+        A handle that follows the route is moved with it and stays as it is.
+        """
         return self.link().version
 
-    def link(self) -> Link:
-        """The channel of this process, attached now if need be."""
+    def link(self, within: float | None = None) -> Link:
+        """The channel of this process, attached now if need be, within that many seconds."""
         link = self._link
         if link is not None and not link.closed:
             return link
@@ -71,15 +74,22 @@ class Model:
             if self._closed:
                 raise Closed(f"the handle on {self.name!r} was closed")
             if self._link is None or self._link.closed:
-                self._link = self._attach()
+                self._link = self._attach(within)
             return self._link
 
-    def _attach(self) -> Link:
+    def _attach(self, within: float | None = None) -> Link:
         session, s = self._client.session(), self._settings
-        attached, fds = session.attach(
-            self.name, s.slots, *self._room, min(s.timeout, DEFAULT_TIMEOUT)
-        )
-        return Link(session, attached, fds, s.wait_mode, s.poll_max_us)
+        seconds = attach_time(s.timeout if within is None else within)
+        attached, fds = session.attach(self.name, s.slots, *self._room, seconds, s.version)
+        return Link(session, attached, fds, s.wait_mode, s.poll_max_us, (self.name, s.version))
+
+    def _attached(self, timeout: float) -> float:
+        """What attaching, if need be, leaves of a request's `timeout`."""
+        if self._link is not None and not self._link.closed:
+            return timeout
+        end = time.monotonic() + timeout
+        self.link(timeout)
+        return max(0.0, end - time.monotonic())
 
     def _grow(self, old: Link, request: int = 0, reply: int = 0) -> None:
         """Attach with arenas for request tensors of that many bytes, and replies of that room."""
@@ -110,7 +120,8 @@ class Model:
             inputs: by name: NumPy arrays, anything that speaks DLPack or the buffer
                 protocol, or nested lists, which take the model's dtype. An array made by
                 `alloc` is not copied.
-            timeout: seconds; by default the handle's.
+            timeout: seconds; by default the handle's. A model that is loaded first takes
+                its time of them.
             parameters: passed to the model.
             outputs: names of the outputs wanted; all by default.
             wait: wait for a free slot instead of raising `Overloaded`.
@@ -129,6 +140,8 @@ class Model:
         recent = self._recent
         call = again(recent, inputs) if recent and not parameters and not outputs else None
         if call is None:
+            timeout = self._attached(timeout)
+            timeout_ns = nanoseconds(timeout)
             call = self._obtain(inputs, wire.INFER, outputs, parameters, timeout if wait else 0.0)
             if not parameters and not outputs:
                 self._recent = call.family
@@ -185,6 +198,7 @@ class Model:
         """Like `infer`, without waiting for the answer."""
         if timeout is None:
             timeout = self._settings.timeout
+        timeout = self._attached(timeout)
         call = self._obtain(inputs, wire.INFER, outputs, parameters, timeout if wait else 0.0)
         call.submit(timeout)
         return Future(call, timeout)
@@ -202,6 +216,7 @@ class Model:
         """
         if timeout is None:
             timeout = self._settings.timeout
+        timeout = self._attached(timeout)
         call = self._obtain(inputs, wire.STREAM, (), parameters)
         call.submit(timeout)
         return Stream(call, timeout)

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
 import threading
+import time
 from typing import Any, Final
 
 from mlos_core.errors import DeadlineExceeded, MlosError, ProtocolError, Unavailable, from_wire
@@ -25,6 +27,8 @@ from mlos_core.ipc.messages import (
     Welcome,
 )
 
+_Received = tuple[Attached | Answer, list[int]]
+_LONGEST_WAIT: Final = 3600.0  # at a stretch
 _MARGIN: Final = 5.0  # seconds beyond what the daemon was given, for the answer to come back
 
 
@@ -56,7 +60,10 @@ def greet(message: Any, path: str) -> None:
 
 
 class Session:
-    """A connection to the daemon, one request at a time. Thread-safe.
+    """A connection to the daemon. Thread-safe: who waits long, as for a model that is being
+    loaded, keeps nobody else waiting.
+
+    One of the threads that wait reads, and hands every answer to whom it is for.
 
     Args:
         path: the daemon's control socket.
@@ -67,8 +74,11 @@ class Session:
         self.path = path
         self._timeout = timeout
         self._lock = threading.Lock()
-        # Apart from the other, which is held while an answer is awaited: a channel must be
-        # given up without waiting for that, above all from an event loop.
+        self._news = threading.Condition(self._lock)
+        self._answers: dict[int, _Received | None] = {}
+        self._reading = False
+        # Apart from the other, which is held while connecting: a channel must be given up
+        # without waiting for that, above all from an event loop.
         self._sending = threading.Lock()
         self.generation = 0
         self._ids = itertools.count(1)
@@ -104,16 +114,31 @@ class Session:
 
     def close(self) -> None:
         """Close the connection; the daemon then lets go of all that belongs to it."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)  # wakes who reads, and then closes
+        if not self._reading:
+            self._release(connection)
+
+    def disown(self) -> None:
+        """Close this process's end alone: a parent that forked goes on with its own."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _release(self, connection: framing.Connection) -> None:
+        with self._sending:
+            connection.close()
 
     def alive(self) -> bool:
         """Whether the daemon still holds its end. Makes one system call, never blocks."""
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             return False
         try:
-            return bool(self._connection.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            return bool(connection.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         except BlockingIOError:
             return True
         except OSError:
@@ -127,24 +152,44 @@ class Session:
         return answer.result if isinstance(answer, Answer) else None
 
     def attach(
-        self, model: str, slots: int, request_bytes: int, reply_bytes: int, timeout: float
+        self,
+        model: str,
+        slots: int,
+        request_bytes: int,
+        reply_bytes: int,
+        timeout: float,
+        version: str = "",
+        worker: int = 0,
     ) -> tuple[Attached, list[int]]:
-        """Ask for a channel: its description and its segment, doorbell and eventfd."""
-        return self._channel(
-            Attach(
-                id=next(self._ids),
-                model=model,
-                slots=slots,
-                request_bytes=request_bytes,
-                reply_bytes=reply_bytes,
-                timeout=timeout,
-            ),
-            timeout + _MARGIN,
-        )
+        """Ask for a channel: its description and its segment, doorbell and eventfd.
 
-    def resume(self, model: str, channel: str, fds: tuple[int, int]) -> tuple[Attached, list[int]]:
+        Raises:
+            DeadlineExceeded: the model was not ready within `timeout` seconds.
+        """
+        message = Attach(
+            id=next(self._ids),
+            model=model,
+            slots=slots,
+            request_bytes=request_bytes,
+            reply_bytes=reply_bytes,
+            timeout=timeout,
+            version=version,
+            worker=worker,
+        )
+        try:
+            return self._channel(message, timeout + _MARGIN)
+        except DeadlineExceeded as error:
+            error.hint = (
+                f"attaching waited {timeout:g} s; a model that loads goes on loading: ask again, "
+                "or allow more with client.model(..., timeout=SECONDS)"
+            )
+            raise
+
+    def resume(
+        self, model: str, channel: str, fds: tuple[int, int], version: str = ""
+    ) -> tuple[Attached, list[int]]:
         """Hand a channel to a daemon that was restarted."""
-        message = Resume(id=next(self._ids), model=model, channel=channel)
+        message = Resume(id=next(self._ids), model=model, channel=channel, version=version)
         return self._channel(message, self._timeout + _MARGIN, fds)
 
     def _channel(
@@ -163,30 +208,97 @@ class Session:
             if connection is not None and self.alive():
                 connection.send(Detach(channel=channel))
 
-    def _ask(
-        self, message: Any, timeout: float | None, fds: tuple[int, ...] = ()
-    ) -> tuple[Attached | Answer, list[int]]:
+    # --- questions and answers ------------------------------------------------------------
+
+    def _ask(self, message: Any, timeout: float | None, fds: tuple[int, ...] = ()) -> _Received:
+        end = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             if not self.alive():
                 self.connect()
             connection = self._connection
             if connection is None:
                 raise unreachable(self.path, "the connection was closed")
+            self._answers[message.id] = None
             try:
                 with self._sending:
                     connection.send(message, fds)
-                while True:
-                    body, received = connection.receive(timeout)
-                    answer = framing.decode(body, ToClient)
-                    if getattr(answer, "id", None) == message.id:
-                        break
-                    framing.close_all(received)  # an answer nobody waits for any more
-            except DeadlineExceeded:
-                raise  # the connection is sound, and an answer that comes late has its id
+                answer, received = self._await(message.id, connection, end)
             except BaseException:
-                self.close()
+                self._discard(connection, self._answers[message.id])
                 raise
+            finally:
+                del self._answers[message.id]
         if isinstance(answer, Answer) and answer.problem is not None:
             framing.close_all(received)
             raise_problem(answer.problem)
         return answer, received
+
+    def _await(self, id: int, connection: framing.Connection, end: float | None) -> _Received:
+        """The answer to `id`. The lock is held, but not while nothing comes."""
+        while (found := self._answers[id]) is None:
+            if self._connection is not connection:
+                raise Unavailable("the control socket was closed", hint="ask again")
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                raise DeadlineExceeded("no answer on the control socket in time")
+            left = _LONGEST_WAIT if left is None else min(left, _LONGEST_WAIT)
+            if self._reading:
+                self._news.wait(left)
+            else:
+                self._read(connection, left)
+        return found
+
+    def _read(self, connection: framing.Connection, left: float) -> None:
+        """Wait for one message without the lock, and hand it to whom it is for."""
+        self._reading = True
+        self._lock.release()
+        got: _Received | None = None
+        try:
+            got = _receive(connection, left)
+        except BaseException:
+            if self._connection is connection:
+                self.close()
+            raise
+        finally:
+            self._lock.acquire()
+            self._reading = False
+            self._news.notify_all()
+            if self._connection is not connection:
+                self._release(connection)
+        if got is None:
+            return
+        id = getattr(got[0], "id", None)
+        if id in self._answers:
+            self._answers[id] = got
+        else:
+            self._discard(connection, got)
+
+    def _discard(self, connection: framing.Connection, got: _Received | None) -> None:
+        """An answer that nobody waits for any more; a channel is given back."""
+        if got is None:
+            return
+        answer, fds = got
+        framing.close_all(fds)
+        if isinstance(answer, Attached):
+            with self._sending, contextlib.suppress(Unavailable):
+                connection.send(Detach(channel=answer.channel))
+
+
+def _receive(connection: framing.Connection, timeout: float) -> _Received | None:
+    """One message; `None` when none came in time, after which the connection is still sound.
+
+    Raises:
+        Unavailable, ProtocolError: the connection is of no more use.
+    """
+    try:
+        body, fds = connection.receive(timeout)
+    except DeadlineExceeded:
+        return None
+    except OSError as err:
+        raise Unavailable(f"the control socket is gone: {err}") from err
+    try:
+        answer: Attached | Answer = framing.decode(body, ToClient)
+    except MlosError:
+        framing.close_all(fds)
+        raise
+    return answer, fds

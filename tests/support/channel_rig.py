@@ -6,6 +6,7 @@ The worker is stepped by hand in the test's own thread, or served by a forked pr
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
@@ -43,6 +44,9 @@ class NoDaemon:
 
     def session(self):
         raise Unavailable("there is no daemon in this test")
+
+    def in_thread(self, function, *arguments):
+        return asyncio.get_running_loop().run_in_executor(None, function, *arguments)
 
 
 class Rig:

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""The control connection, against a daemon whose answers the test gives one by one."""
+
+import contextlib
+import os
+import queue
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mlos_core.client.client import Client
+from mlos_core.client.session import Session
+from mlos_core.errors import DeadlineExceeded, NotFound, Unavailable
+from mlos_core.ipc import framing
+from mlos_core.ipc.messages import (
+    Answer,
+    Attach,
+    Attached,
+    Call,
+    ClientMessage,
+    Detach,
+    Problem,
+    Resume,
+    Welcome,
+)
+from mlos_core.types import Signature
+
+PATIENCE = 30.0
+
+
+class FakeDaemon:
+    """Welcomes everybody; what else is asked waits in `asked` for the test to answer."""
+
+    def __init__(self, path):
+        self.path = str(path)
+        self.asked = queue.Queue()
+        self.connections = []
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(self.path)
+        self._server.listen()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self):
+        while True:
+            try:
+                sock, _ = self._server.accept()
+            except OSError:
+                return
+            connection = framing.Connection(sock)
+            connection.receive(PATIENCE)
+            connection.send(Welcome(os.getpid(), "1.0"))
+            self.connections.append(connection)
+            thread = threading.Thread(target=self._read, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _read(self, connection):
+        with contextlib.suppress(Unavailable):
+            while True:
+                body, fds = connection.receive(PATIENCE)
+                framing.close_all(fds)
+                self.asked.put(framing.decode(body, ClientMessage))
+
+    def next(self, kind):
+        message = self.asked.get(timeout=PATIENCE)
+        assert isinstance(message, kind), message
+        return message
+
+    def send(self, message, fds=()):
+        self.connections[-1].send(message, fds)
+
+    def hang_up(self):
+        self.connections[-1].sock.shutdown(socket.SHUT_RDWR)
+
+    def stop(self):
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        for connection in self.connections:
+            connection.close()
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    daemon = FakeDaemon(tmp_path / "s")
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def session(daemon):
+    session = Session(daemon.path, PATIENCE)
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def threads():
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+@pytest.fixture
+def fds():
+    made = [os.eventfd(0) for _ in range(3)]
+    yield made
+    framing.close_all(made)
+
+
+def test_who_waits_long_keeps_nobody_else_waiting(daemon, session, threads):
+    slow = threads.submit(session.call, "load_model", {}, PATIENCE)
+    first = daemon.next(Call)
+    quick = threads.submit(session.call, "models", {}, PATIENCE)
+    second = daemon.next(Call)
+    daemon.send(Answer(second.id, result="quick"))
+    assert quick.result(PATIENCE) == "quick"
+    assert not slow.done()
+    daemon.send(Answer(first.id, result="slow"))
+    assert slow.result(PATIENCE) == "slow"
+
+
+def test_many_threads_get_each_its_own_answer(daemon, session, threads):
+    calls = {n: threads.submit(session.call, "echo", {"n": n}, PATIENCE) for n in range(4)}
+    for message in [daemon.next(Call) for _ in calls][::-1]:
+        daemon.send(Answer(message.id, result=message.params["n"]))
+    assert {n: call.result(PATIENCE) for n, call in calls.items()} == {n: n for n in calls}
+
+
+def test_who_gives_up_waiting_leaves_reading_to_the_others(daemon, session, threads):
+    with pytest.raises(DeadlineExceeded):
+        session.call("models", {}, 0.0)
+    daemon.next(Call)
+    waiting = threads.submit(session.call, "models", {}, PATIENCE)
+    message = daemon.next(Call)
+    with pytest.raises(DeadlineExceeded):
+        session.call("status", {}, 0.0)
+    daemon.send(Answer(message.id, result=1))
+    assert waiting.result(PATIENCE) == 1
+
+
+def test_a_problem_is_the_callers_alone(daemon, session, threads):
+    bad = threads.submit(session.call, "model", {"name": "x"}, PATIENCE)
+    message = daemon.next(Call)
+    daemon.send(Answer(message.id, problem=Problem("not_found", "no x")))
+    with pytest.raises(NotFound):
+        bad.result(PATIENCE)
+
+
+def test_when_the_daemon_hangs_up_all_are_told_and_the_next_call_connects_anew(
+    daemon, session, threads
+):
+    calls = [threads.submit(session.call, "models", {}, PATIENCE) for _ in range(3)]
+    for _ in calls:
+        daemon.next(Call)
+    daemon.hang_up()
+    for call in calls:
+        with pytest.raises(Unavailable):
+            call.result(PATIENCE)
+    again = threads.submit(session.call, "models", {}, PATIENCE)
+    daemon.send(Answer(daemon.next(Call).id, result=[]))
+    assert again.result(PATIENCE) == []
+    assert session.generation == 2
+
+
+def test_closing_wakes_who_waits(daemon, session, threads):
+    waiting = threads.submit(session.call, "models", {}, None)
+    daemon.next(Call)
+    session.close()
+    with pytest.raises(Unavailable):
+        waiting.result(PATIENCE)
+
+
+def test_a_channel_that_comes_too_late_is_given_back(daemon, session, threads, fds):
+    with pytest.raises(DeadlineExceeded):
+        session._channel(Attach(id=77, model="m"), 0.0)
+    message = daemon.next(Attach)
+    call = threads.submit(session.call, "models", {}, PATIENCE)
+    asked = daemon.next(Call)
+    daemon.send(Attached(message.id, "late", "m", "1", Signature((), ())), fds)
+    assert daemon.next(Detach).channel == "late"
+    daemon.send(Answer(asked.id, result=[]))
+    assert call.result(PATIENCE) == []
+
+
+def test_attaching_names_version_and_time_and_says_what_a_missed_deadline_means(
+    daemon, session, threads
+):
+    attach = threads.submit(session.attach, "m", 4, 64, 64, 2.5, "2.0")
+    message = daemon.next(Attach)
+    assert (message.model, message.version, message.timeout) == ("m", "2.0", 2.5)
+    problem = Problem("deadline_exceeded", "model 'm' is still loading after 2.5 s", "x")
+    daemon.send(Answer(message.id, problem=problem))
+    with pytest.raises(DeadlineExceeded, match="still loading") as late:
+        attach.result(PATIENCE)
+    assert "goes on loading" in late.value.hint
+    assert "timeout=" in late.value.hint
+
+
+def test_a_channel_is_resumed_by_the_words_it_was_asked_for_with(daemon, session, threads):
+    resume = threads.submit(session.resume, "m", "channel", (0, 0), "2.0")
+    message = daemon.next(Resume)
+    assert (message.model, message.version) == ("m", "2.0")
+    daemon.send(Answer(message.id, problem=Problem("not_found", "forgotten")))
+    with pytest.raises(NotFound):
+        resume.result(PATIENCE)
+
+
+def test_a_request_has_its_deadline_from_the_beginning_of_the_attach(daemon, threads):
+    with Client(daemon.path) as client:
+        model = client.model("m", version="1.0", timeout=600)
+        asked = threads.submit(model.infer, {"x": [1.0]}, timeout=5.0)
+        message = daemon.next(Attach)
+        assert (message.version, message.timeout) == ("1.0", 5.0)
+        daemon.send(Answer(message.id, problem=Problem("deadline_exceeded", "still loading")))
+        with pytest.raises(DeadlineExceeded):
+            asked.result(PATIENCE)
+        described = threads.submit(lambda: model.signature)
+        message = daemon.next(Attach)
+        assert message.timeout == 600
+        daemon.send(Answer(message.id, problem=Problem("not_found", "no m")))
+        with pytest.raises(NotFound):
+            described.result(PATIENCE)
