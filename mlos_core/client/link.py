@@ -319,8 +319,9 @@ class Link:
                 family.clear()
             self.idle.clear()
             self._abandoned.clear()
-        if self.on_close is not None and not forked:
-            self.on_close()
+        on_close, self.on_close = self.on_close, None  # it holds this link, which would stay mapped
+        if on_close is not None and not forked:
+            on_close()
         framing.close_all((self.fd, self.event_fd))
         if self.session is not None and not forked:
             with contextlib.suppress(Unavailable):

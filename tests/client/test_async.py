@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -289,3 +290,20 @@ def test_a_loop_that_was_stopped_leaves_nothing_behind(rig):
         asyncio.run(main())
         port = rig.port(fds)
         step(port)
+
+
+def test_a_closed_handle_leaves_nothing_mapped_until_some_later_collection(rig):
+    async def main():
+        fds = rig.channel()
+        rig.serve([fds])
+        async with handle(rig, fds) as model:
+            await model.ping()
+            return weakref.ref(model._live())
+
+    gc.disable()
+    try:
+        left = asyncio.run(main())
+        rig.links.clear()
+        assert left() is None
+    finally:
+        gc.enable()
