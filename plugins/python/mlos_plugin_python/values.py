@@ -60,13 +60,14 @@ def to_array(value: Any, hint: Hint, name: str, allocate: Allocate) -> Array:
     if not array.size and array.dtype != hint.dtype:
         array = array.astype(hint.dtype)  # an empty list is one of floats to NumPy
     dtype = DTYPES[hint.dtype]
-    if not np.can_cast(array.dtype, dtype, "same_kind"):
+    whole = array.dtype.kind in "iu" and dtype.kind in "iu"
+    if not whole and not np.can_cast(array.dtype, dtype, "same_kind"):
         raise _unlike(_describe(value, array), spec)
     _check_shape(value, array, spec)
-    if array.dtype.kind in "iu" and dtype.kind in "iu":
+    if whole:
         _check_range(array, dtype, spec)
     out = allocate(name, hint.dtype, array.shape)
-    np.copyto(out, array, casting="same_kind")
+    np.copyto(out, array, casting="unsafe")
     return out
 
 
