@@ -109,6 +109,7 @@ class Request:
         "_known",
         "_made",
         "_port",
+        "_reply",
         "_seat",
         "_shared",
         "_slot",
@@ -134,6 +135,7 @@ class Request:
         self._made: dict[str, Made] = {}
         self._fixed: dict[str, Made] = {}  # those that stay in their place for good
         self._known: tuple[tuple[str, Array], ...] = ()
+        self._reply = b""  # for those
         self.checked: object = None
         self.kind = head.kind
         self.outputs = head.outputs
@@ -259,7 +261,8 @@ class Request:
             return  # answered before; the client may be reading where outputs would be copied
         ended = ended_ns or time.monotonic_ns()  # before any copy
         try:
-            reply = self._make_reply(outputs, parameters or {})
+            known = not parameters and self._knows(outputs)
+            reply = self._reply if known else self._make_reply(outputs, parameters or {})
         except MlosError as err:
             self.fail(err)
             return
@@ -283,6 +286,13 @@ class Request:
                 return False
         return bool(_again(self._task) == 0)
 
+    def _knows(self, outputs: MappingABC[str, Array]) -> bool:
+        """Whether they are the arrays of the last answer; `again` asks the same by itself."""
+        known = self._known
+        if not known or len(outputs) != len(known):
+            return False
+        return all([outputs.get(name) is array for name, array in known])
+
     def _make_reply(self, outputs: MappingABC[str, Array], parameters: dict[str, Any]) -> bytes:
         refs: list[wire.TensorRef] = []
         known: list[tuple[str, Array]] = []
@@ -298,6 +308,7 @@ class Request:
         keep = len(known) == len(outputs) and not parameters
         if keep and lib.mlos_remember(self._task, reply, len(reply)) == 0:
             self._known = tuple(known)
+            self._reply = reply
         return reply
 
     def _copy(self, name: str, array: Array) -> wire.TensorRef:

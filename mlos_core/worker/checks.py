@@ -7,6 +7,7 @@ request costs a few lookups; only what is new takes the road that can explain it
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -16,6 +17,8 @@ import numpy as np
 from mlos_core.errors import Cancelled, DeadlineExceeded, InvalidInput, MlosError, ModelFailed
 from mlos_core.types import BYTES, DTYPES, Array, Signature, check_inputs, dtype_name
 from mlos_core.worker.port import Request
+
+log = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 256
 
@@ -116,6 +119,14 @@ def as_error(error: BaseException) -> MlosError:
         f"{name}: {text}" if text else name,
         hint="the model's plugin raised it; the worker's log has the traceback",
     )
+
+
+def fail(request: Request, error: BaseException) -> None:
+    """Answer with what a plugin raised, or with what is wrong with the request."""
+    told = as_error(error)
+    if told is not error:
+        log.error("the plugin raised", exc_info=error)
+    request.fail(told)
 
 
 def cancellation(request: Request) -> MlosError:

@@ -18,9 +18,9 @@ from typing import Final
 from mlos_core.errors import ModelFailed
 from mlos_core.ipc.header import STREAM
 from mlos_core.smi import EngineModel, EngineRequest, Event
-from mlos_core.worker.batch_loop import IDLE_S
 from mlos_core.worker.checks import InputCheck, OutputCheck, as_error, cancellation
 from mlos_core.worker.port import Port, Request
+from mlos_core.worker.queue_loop import IDLE_S
 from mlos_core.worker.tally import Tally
 
 log = logging.getLogger(__name__)

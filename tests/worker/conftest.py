@@ -27,12 +27,14 @@ RING_EVENTS = 8
 class FakeRequest:
     """A request in memory: `answered` holds outputs, or the error."""
 
-    def __init__(self, port, inputs, kind, outputs, parameters, attempt, sent, deadline_ns):
+    def __init__(
+        self, port, inputs, kind, outputs, parameters, attempt, sent, deadline_ns, channel
+    ):
         self.port = port
         self.kind, self.outputs, self.parameters = kind, outputs, parameters
         self.attempt, self.events_sent, self.deadline_ns = attempt, sent, deadline_ns
         self.inputs = inputs
-        self.channel = 0
+        self.channel = channel
         self.checked = None
         self.submitted_ns = self.taken_ns = time.monotonic_ns()
         self.is_cancelled = False
@@ -134,9 +136,10 @@ class FakeRig:
         attempt=0,
         sent=0,
         deadline_ns=0,
+        channel=0,
     ):
         request = FakeRequest(
-            self.port, inputs, kind, outputs, parameters or {}, attempt, sent, deadline_ns
+            self.port, inputs, kind, outputs, parameters or {}, attempt, sent, deadline_ns, channel
         )
         self.port.waiting.append(request)
         return request
@@ -149,13 +152,16 @@ class FakeRig:
 
 
 class EagerPort:
-    """The real port, but for its waiting: `next` looks once."""
+    """The real port, but for its waiting: `next` and a receiver look once."""
 
     def __init__(self, port):
         self._port = port
 
     def next(self, timeout=None):
         return self._port.poll()
+
+    def receiver(self, timeout=None):
+        return self._port.poll
 
     def __getattr__(self, name):
         return getattr(self._port, name)

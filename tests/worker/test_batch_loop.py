@@ -95,7 +95,7 @@ def test_waiting_requests_of_equal_shape_are_merged(rig):
     tickets = [rig.submit(rows(value, value)) for value in range(5)]
     tally = serve(rig, model, max_batch_size=6)
     assert model.calls == [6, 4]
-    assert (tally.executions, tally.rows, tally.copied_bytes) == (2, 10, 80)
+    assert (tally.executions, tally.rows, tally.copied_bytes) == (2, 10, 160)
     for value, ticket in enumerate(tickets):
         assert ticket.reply()["y"].tolist() == [[-value, -value]] * 2
 
