@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from mlos_core.ipc.messages import WorkerStats
 from mlos_core.smi import Statistics
 from mlos_core.worker.port import Port
 
 log = logging.getLogger(__name__)
+
+_EXACT_ROWS: Final = 128
 
 
 class Tally:
@@ -20,7 +23,7 @@ class Tally:
 
     Attributes:
         executions: calls of the model.
-        rows: of all calls together, where the model is batched; else one for each call.
+        rows: of all calls together where requests are batched; else one for each call.
         cancelled: requests that ended while they waited here.
         rejected: requests refused because too many waited.
         expired: requests refused because they had waited too long.
@@ -55,10 +58,12 @@ class Tally:
         """Note a call of several rows that `executions` and `rows` count already.
 
         Calls of one row need not be noted: they are all the others. `took_ns` is the
-        computation's part, `requests` how many had a share in the call.
+        computation's part, `requests` how many had a share in the call. Sizes above 128
+        count as the power of two that is not below them, so that there are not many.
         """
-        calls, total_ns = self._batches.get(rows, (0, 0))
-        self._batches[rows] = (calls + 1, total_ns + took_ns)
+        size = rows if rows <= _EXACT_ROWS else 1 << (rows - 1).bit_length()
+        calls, total_ns = self._batches.get(size, (0, 0))
+        self._batches[size] = (calls + 1, total_ns + took_ns)
         self._joined_ns += took_ns * requests
 
     def statistics(self, port: Port, channels: int) -> WorkerStats:
