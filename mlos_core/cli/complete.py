@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""Names of models for shell completion: of the daemon that runs, or none at all."""
+"""Names of models and versions for shell completion: of the daemon that runs, or none at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from mlos_core.cli.render_models import versions_of
 from mlos_core.client import connect
 from mlos_core.errors import MlosError
 
@@ -28,10 +29,23 @@ def chat_models(context: click.Context, _: click.Parameter, incomplete: str) -> 
     ]
 
 
+def versions(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Versions of the model that was named before."""
+    named = context.params.get("model") or context.params.get("name")
+    return [
+        version["version"]
+        for info in _infos(context)
+        if info["name"] == named
+        for version in versions_of(info)
+        if version["version"] and version["version"].startswith(incomplete)
+    ]
+
+
 def _infos(context: click.Context) -> list[dict[str, Any]]:
-    # Options in front of the command belong to its parent.
-    sources = (context, context.parent) if context.parent else (context,)
-    socket = next((s.params["socket"] for s in sources if s.params.get("socket")), None)
+    socket = None
+    source: click.Context | None = context
+    while source is not None and not socket:  # options in front of a command are its parent's
+        socket, source = source.params.get("socket"), source.parent
     try:
         with connect(socket, timeout=_PATIENCE) as client:
             infos: list[dict[str, Any]] = client.call("models", patience=_PATIENCE)

@@ -21,6 +21,12 @@ class Context(msgspec.Struct):
     socket: str | None = None
     as_json: bool = False
 
+    @classmethod
+    def of(cls, context: click.Context, socket: str | None, as_json: bool) -> Context:
+        """These options, or where they are not given those in front of the command."""
+        above = context.obj if isinstance(context.obj, Context) else cls()
+        return cls(socket or above.socket, as_json or above.as_json)
+
     @contextmanager
     def client(self) -> Iterator[Client]:
         """A connection to the daemon.
@@ -45,9 +51,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     def wrapped(
         click_context: click.Context, /, *, socket: str | None, as_json: bool, **rest: Any
     ) -> None:
-        parent = click_context.obj
-        inherited = parent if isinstance(parent, Context) else Context()
-        context = Context(socket or inherited.socket, as_json or inherited.as_json)
+        context = Context.of(click_context, socket, as_json)
         with guarded(as_json=context.as_json):
             function(context, **rest)
 

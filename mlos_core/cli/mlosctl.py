@@ -17,6 +17,9 @@ from mlos_core.cli.context import Context
 from mlos_core.cli.demo.command import demo
 from mlos_core.cli.fail import guarded
 from mlos_core.cli.infer import infer
+from mlos_core.cli.models import models
+from mlos_core.cli.register import register, unregister
+from mlos_core.cli.top.command import top
 from mlos_core.errors import InvalidInput
 
 _SHELLS: Final = ("bash", "zsh", "fish")
@@ -51,13 +54,14 @@ def completion(shell: str | None) -> None:
 
 for _command in (
     admin.status,
-    admin.models,
-    admin.register,
-    admin.unregister,
+    models,
+    register,
+    unregister,
     infer,
     chat,
     admin.plugins,
     admin.stats,
+    top,
     demo,
 ):
     mlosctl.add_command(_command)

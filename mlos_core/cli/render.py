@@ -16,10 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mlos_core.resources.units import size as size
 from mlos_core.types import Array, dtype_name
 
 _STATE_STYLE: Final = {
     "ready": "green",
+    "registered": "dim",
+    "unloaded": "dim",
     "loading": "yellow",
     "warming": "yellow",
     "unprobed": "dim",
@@ -27,6 +30,13 @@ _STATE_STYLE: Final = {
     "failed": "bold red",
     "broken": "bold red",
     "conflict": "bold red",
+}
+_PERCENTILES: Final = {
+    "p50": "p50_us",
+    "p90": "p90_us",
+    "p99": "p99_us",
+    "p99.9": "p999_us",
+    "max": "max_us",
 }
 _PLAIN_WIDTH: Final = 200
 _SHOWN: Final = 12
@@ -69,31 +79,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str =
 
 
 def _cell(column: str, value: Any) -> str:
-    text = escape(str(value))
-    style = _STATE_STYLE.get(text) if column == "state" else None
-    return f"[{style}]{text}[/]" if style else text
+    return state(str(value)) if column == "state" else escape(str(value))
+
+
+def state(name: str) -> str:
+    """A state in its colour, as markup."""
+    style = _STATE_STYLE.get(name)
+    return f"[{style}]{escape(name)}[/]" if style else escape(name)
 
 
 # --- the daemon -----------------------------------------------------------------------
-
-
-def models(infos: Sequence[Mapping[str, Any]]) -> Table:
-    """All models, a line each."""
-    columns = ["name", "version", "plugin", "state", "device", "#workers", "#restarts", "signature"]
-    rows = [
-        (
-            info["name"],
-            info["version"] or "-",
-            info["plugin"],
-            info["state"],
-            info["device"],
-            f"{len(info['workers'])}/{info['instances']}",
-            info["restarts"],
-            info["reason"] or signature_text(info["signature"]),
-        )
-        for info in infos
-    ]
-    return table(columns, rows)
 
 
 def plugins(statuses: Sequence[Mapping[str, Any]]) -> Table:
@@ -139,17 +134,24 @@ def status(values: Mapping[str, Any]) -> Table:
 
 
 def stats(by_model: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Counters of each model; times are means per request in microseconds."""
-    columns = ["model", "state", "#requests", "#failures", "#cancelled", "#executions"]
-    columns += ["#queue µs", "#input µs", "#infer µs", "#output µs", "#copied", "#restarts"]
-    rows = []
-    for name, s in by_model.items():
-        each = max(1, s["requests"])
-        means = [
-            f"{s[f'{part}_ns'] / each / 1000:.1f}" for part in ("queue", "input", "infer", "output")
-        ]
-        counts = [s[key] for key in ("requests", "failures", "cancelled", "executions")]
-        rows.append((name, s["state"], *counts, *means, size(s["copied_bytes"]), s["restarts"]))
+    """Counters of each version, its percentiles, and means of the queue and the computation."""
+    counted = ("requests", "failures", "cancelled", "executions")
+    columns = ["model", "version", "state", *(f"#{key}" for key in counted)]
+    columns += [f"#{column}" for column in (*_PERCENTILES, "queue", "infer", "copied", "restarts")]
+    rows = [
+        (
+            name,
+            version or "-",
+            s["state"],
+            *(s[key] for key in counted),
+            *(latency(s["latency"]["request"][key]) for key in _PERCENTILES.values()),
+            *(latency(s["latency"][part]["mean_us"]) for part in ("queue", "infer")),
+            size(s["copied_bytes"]),
+            s["restarts"],
+        )
+        for name, whole in by_model.items()
+        for version, s in whole["versions"].items()
+    ]
     return table(columns, rows)
 
 
@@ -211,14 +213,14 @@ def _text(data: bytes) -> str:
 # --- quantities -----------------------------------------------------------------------
 
 
-def size(count: int) -> str:
-    """`1.5 MiB`."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
+def latency(us: float | None) -> str:
+    """`1.5 ms`, of microseconds; `-` where there is none."""
+    if us is None:
+        return "-"
+    for limit, divisor, unit in ((1e3, 1, "µs"), (1e6, 1e3, "ms")):
+        if us < limit:
+            return f"{us / divisor:.3g} {unit}"
+    return f"{us / 1e6:.3g} s"
 
 
 def duration(seconds: float) -> str:

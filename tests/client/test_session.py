@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: BUSL-1.1
 """The control connection, against a daemon whose answers the test gives one by one."""
 
-import contextlib
 import os
-import queue
-import socket
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from control_daemon import PATIENCE, ControlDaemon
 
 from mlos_core.client.client import Client
 from mlos_core.client.session import Session
@@ -19,77 +16,16 @@ from mlos_core.ipc.messages import (
     Attach,
     Attached,
     Call,
-    ClientMessage,
     Detach,
     Problem,
     Resume,
-    Welcome,
 )
 from mlos_core.types import Signature
-
-PATIENCE = 30.0
-
-
-class FakeDaemon:
-    """Welcomes everybody; what else is asked waits in `asked` for the test to answer."""
-
-    def __init__(self, path):
-        self.path = str(path)
-        self.asked = queue.Queue()
-        self.connections = []
-        self._server = socket.socket(socket.AF_UNIX)
-        self._server.bind(self.path)
-        self._server.listen()
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def _accept(self):
-        while True:
-            try:
-                sock, _ = self._server.accept()
-            except OSError:
-                return
-            connection = framing.Connection(sock)
-            connection.receive(PATIENCE)
-            connection.send(Welcome(os.getpid(), "1.0"))
-            self.connections.append(connection)
-            thread = threading.Thread(target=self._read, args=(connection,))
-            self._threads.append(thread)
-            thread.start()
-
-    def _read(self, connection):
-        with contextlib.suppress(Unavailable):
-            while True:
-                body, fds = connection.receive(PATIENCE)
-                framing.close_all(fds)
-                self.asked.put(framing.decode(body, ClientMessage))
-
-    def next(self, kind):
-        message = self.asked.get(timeout=PATIENCE)
-        assert isinstance(message, kind), message
-        return message
-
-    def send(self, message, fds=()):
-        self.connections[-1].send(message, fds)
-
-    def hang_up(self):
-        self.connections[-1].sock.shutdown(socket.SHUT_RDWR)
-
-    def stop(self):
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-        for connection in self.connections:
-            with contextlib.suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(PATIENCE)
-        for connection in self.connections:
-            connection.close()
 
 
 @pytest.fixture
 def daemon(tmp_path):
-    daemon = FakeDaemon(tmp_path / "s")
+    daemon = ControlDaemon(tmp_path / "s")
     yield daemon
     daemon.stop()
 

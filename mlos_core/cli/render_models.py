@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Models, their versions and routes, as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from mlos_core.cli import render
+
+Info = Mapping[str, Any]
+
+
+def versions_of(info: Info) -> Sequence[Info]:
+    """The versions of a model."""
+    if "versions" in info:
+        return list(info["versions"])
+    one = {k: info[k] for k in ("version", "state", "reason", "path", "plugin")}
+    more = {"weight": 1.0, "workers": len(info["workers"]), "load": "now", "keep_alive": -1.0}
+    return [{**one, **more, "memory": 0, "previous": "", "candidate": ""}]
+
+
+def table(infos: Sequence[Info]) -> Table:
+    """All models, a line for each version."""
+    columns = ["name", "version", "state", "route", "plugin", "device", "#workers", "#memory"]
+    rows = [
+        (
+            "" if number else info["name"],
+            version["version"] or "-",
+            version["state"],
+            _share(info, version),
+            version["plugin"],
+            info["device"],
+            version["workers"],
+            _memory(version),
+            _remark(info, version),
+        )
+        for info in infos
+        for number, version in enumerate(versions_of(info))
+    ]
+    return render.table([*columns, "signature"], rows)
+
+
+def _remark(info: Info, version: Info) -> str:
+    if version["candidate"]:
+        return f"being swapped: the new one is {version['candidate']}"
+    return version["reason"] or render.signature_text(info["signature"])
+
+
+def _memory(version: Info) -> str:
+    return render.size(version["memory"]) if version["memory"] else "-"
+
+
+def _share(info: Info, version: Info) -> str:
+    """What a version gets of the requests that name none."""
+    route, weight = info.get("route", {"kind": "latest"}), version["weight"]
+    if not weight:
+        return "-"
+    return f"{100 * weight:.3g} %" if route["kind"] == "weighted" else str(route["kind"])
+
+
+def route_text(info: Info) -> str:
+    """`latest: 2.0`, `pinned to 1.0`, `1.0 90 %, 2.0 10 %`."""
+    serving = [v for v in versions_of(info) if v["weight"]]
+    names = ", ".join(v["version"] or "the only version" for v in serving)
+    if info.get("route", {"kind": "latest"})["kind"] == "weighted":
+        return ", ".join(f"{v['version']} {_share(info, v)}" for v in serving)
+    return (
+        f"pinned to {names}"
+        if info.get("route", {"kind": "latest"})["kind"] == "pinned"
+        else f"latest: {names}"
+    )
+
+
+def detail(info: Info) -> Iterator[Table]:
+    """One model: what it is, its versions, its workers."""
+    yield facts(info)
+    yield _versions(info)
+    if info["workers"]:
+        columns = ["worker", "#pid", "state", "#restarts"]
+        rows = [(w["owner"], w["pid"], w["state"], w["restarts"]) for w in info["workers"]]
+        yield render.table(columns, rows)
+
+
+def facts(info: Info) -> Table:
+    """What all versions share, a line per fact."""
+    since = datetime.fromtimestamp(info["registered_at"], UTC)
+    rows = {
+        "model": info["name"],
+        "state": render.state(info["state"]),
+        "why": escape(". ".join(filter(None, (info["reason"], info["hint"])))),
+        "route": escape(route_text(info)),
+        "signature": escape(render.signature_text(info["signature"])),
+        "device": info["device"],
+        "batching": escape(_settings(info["batch"])),
+        "options": escape(_settings(info["options"])),
+        "clients": f"{info['channels']} channels",
+        "since": since.strftime("%Y-%m-%d %H:%M:%S UTC") if info["registered_at"] else "",
+    }
+    made = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
+    made.add_column(style="cyan")
+    made.add_column(overflow="fold")
+    for name, value in rows.items():
+        if value:
+            made.add_row(name, value)
+    return made
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items() if value not in ("", [], 0))
+
+
+def _keep_alive(seconds: float) -> str:
+    return "for ever" if seconds < 0 else f"{seconds:g} s"
+
+
+def _versions(info: Info) -> Table:
+    columns = ["version", "state", "route", "plugin", "#workers", "#memory", "load", "keep alive"]
+    rows = [
+        (
+            version["version"] or "-",
+            version["state"],
+            _share(info, version),
+            version["plugin"],
+            version["workers"],
+            _memory(version),
+            "on demand" if version["load"] == "demand" else version["load"],
+            _keep_alive(version["keep_alive"]),
+            version["previous"] or "-",
+            version["reason"] or version["path"],
+        )
+        for version in versions_of(info)
+    ]
+    return render.table([*columns, "rollback to", "path"], rows)
