@@ -62,6 +62,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     adopt_grace: float = 5.0
     keep_workers: bool = False
 
+    warm_plugins: tuple[str, ...] = ()
+    memory_budget: int = 0
+
     wait_mode: Literal["adaptive", "spin", "block"] = "adaptive"
     poll_max_us: int = 2000
 
@@ -73,7 +76,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}", hint="give a number above 0")
-        for name in ("restart_initial", "restart_max", "healthy_after", "poll_max_us"):
+        for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}", hint="give 0 or more")
 
@@ -118,6 +121,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return 0o700 | group | others
 
 
+_NOT_NEGATIVE: Final = (
+    "restart_initial",
+    "restart_max",
+    "healthy_after",
+    "poll_max_us",
+    "memory_budget",
+)
 _POSITIVE: Final = (
     "body_limit",
     "max_clients",
@@ -197,7 +207,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def parse(key: str, text: str) -> Any:
     """A setting given as text, where its type needs more than a conversion."""
-    if key == "allowed_uids":
+    if key in ("allowed_uids", "warm_plugins"):
         return [part.strip() for part in text.split(",") if part.strip()]
     if key == "socket_mode":
         return octal(text)

@@ -9,6 +9,7 @@ connected again, and kills the rest: only then is everything they held orphaned.
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,13 +23,16 @@ _log = Log("adoption")
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One worker. `started` is in clock ticks since boot."""
+    """One worker. `started` is in clock ticks since boot; `version` and `registered_at` tell
+    which registration it runs."""
 
     owner: int
     lane: int
     pid: int
     started: int
     model: str
+    version: str = ""
+    registered_at: float = 0.0
 
 
 class WorkersFile:
@@ -75,6 +79,14 @@ def kill(survivor: Survivor) -> None:
     """End one that did not come back; returns at once."""
     _log.warning("survivor_killed", pid=survivor.record.pid, model=survivor.record.model)
     procs.kill(survivor.pidfd)
+
+
+def wait_ended(survivor: Survivor, within: float = 5.0) -> None:
+    """Block until one that was killed is gone."""
+    poll = select.poll()
+    poll.register(survivor.pidfd, select.POLLIN)
+    if not poll.poll(within * 1000):
+        _log.error("survivor_lingers", pid=survivor.record.pid, model=survivor.record.model)
 
 
 def release(survivor: Survivor) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 from mlos_core.config import Config
 from mlos_core.daemon import procs
 from mlos_core.daemon.allocate import Owners
+from mlos_core.daemon.deployment import Deployment
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.model import ManagedModel
 from mlos_core.daemon.worker import Worker
@@ -32,20 +33,32 @@ from mlos_core.errors import (
 )
 from mlos_core.ipc import channel as segments
 from mlos_core.ipc.framing import close_all
-from mlos_core.ipc.messages import Problem, Recover, Serve, Serving, Unserve, Unserved
+from mlos_core.ipc.messages import Problem, Recover, Release, Serve, Serving, Unserve, Unserved
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _log = Log("channels")
 
 
 class Channel:
-    """One client's link to one model. Owns its three descriptors."""
+    """One client's link to one model. Owns its three descriptors.
+
+    `deployment` is the version that answers it, `wanted` the version its client asked for
+    ("": it follows the route), `only` the one worker that may serve it (0: all of the version).
+    """
 
     def __init__(
-        self, id: str, model: ManagedModel, pid: int, uid: int, fds: tuple[int, int, int]
+        self,
+        id: str,
+        deployment: Deployment,
+        pid: int,
+        uid: int,
+        fds: tuple[int, int, int],
     ) -> None:
         self.id = id
-        self.model = model
+        self.model = deployment.model
+        self.deployment = deployment
+        self.wanted = ""
+        self.only = 0
         self.pid = pid
         self.uid = uid
         self.segment, self.eventfd, self.pidfd = fds
@@ -103,7 +116,7 @@ class Book:
 
     async def open(
         self,
-        model: ManagedModel,
+        deployment: Deployment,
         pid: int,
         uid: int,
         client_pidfd: int,
@@ -126,17 +139,17 @@ class Book:
             self._opening -= 1
         eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         fds = (segment, eventfd, os.dup(client_pidfd))
-        return self.add(secrets.token_hex(16), model, pid, uid, fds)
+        return self.add(secrets.token_hex(16), deployment, pid, uid, fds)
 
     def add(
-        self, id: str, model: ManagedModel, pid: int, uid: int, fds: tuple[int, int, int]
+        self, id: str, deployment: Deployment, pid: int, uid: int, fds: tuple[int, int, int]
     ) -> Channel:
         """Enter a channel; from here on its descriptors are the book's."""
-        channel = Channel(id, model, pid, uid, fds)
+        channel = Channel(id, deployment, pid, uid, fds)
         self._channels[id] = channel
-        model.channels[id] = channel
+        channel.model.channels[id] = channel
         self._loop.add_reader(channel.pidfd, self._client_died, channel)
-        _log.debug("channel_opened", channel=id[:8], model=model.name, client=pid)
+        _log.debug("channel_opened", channel=id[:8], model=channel.model.name, client=pid)
         return channel
 
     def take_back(self, id: str, uid: int, model: ManagedModel) -> Channel | None:
@@ -174,15 +187,35 @@ class Book:
             worker.asked.add(channel.id)
 
     def serve_all(self, worker: Worker) -> None:
-        """Give every channel of its model to a worker."""
-        for channel in list(worker.fleet.model.channels.values()):
-            self.serve(worker, channel)
+        """Give every channel of its version to a worker."""
+        for channel in worker.fleet.deployment.channels:
+            if not channel.only:
+                self.serve(worker, channel)
 
     def spread(self, channel: Channel) -> None:
-        """Give a channel to every worker of its model."""
-        for worker in channel.model.workers.values():
-            if worker.serves:
+        """Give a channel to every worker that may serve it."""
+        for worker in channel.deployment.workers:
+            wanted = worker.owner == channel.only if channel.only else worker.admitted
+            if worker.serves and wanted:
                 self.serve(worker, channel)
+
+    def move(self, channel: Channel, deployment: Deployment) -> None:
+        """Another version answers the channel from now on.
+
+        Workers of the old one go on until one of the new one serves it; then they finish what
+        they hold. No moment passes in which nobody looks at its ring.
+        """
+        channel.deployment = deployment
+        self.spread(channel)
+        self._release_strangers(channel)
+
+    def _release_strangers(self, channel: Channel) -> None:
+        workers = [w for w in channel.model.workers.values() if channel.id in w.serving]
+        own = [w for w in workers if w.fleet.deployment is channel.deployment and w.serves]
+        for worker in workers if own else ():
+            if worker.fleet.deployment is not channel.deployment and worker.peer is not None:
+                worker.serving.discard(channel.id)
+                worker.peer.send(Release(channel.id))
 
     def serving(self, worker: Worker, message: Serving) -> None:
         """A worker answered `Serve`."""
@@ -195,6 +228,7 @@ class Book:
             channel.served.add(worker.owner)
             if channel.orphaned:
                 self._recover(worker, channel)
+            self._release_strangers(channel)
         else:
             channel.problem = _error(message.problem)
             _log.warning("channel_refused", channel=channel.id[:8], reason=message.problem.message)
@@ -217,6 +251,10 @@ class Book:
         if message.problem is not None:
             _log.warning("channel_broken", channel=channel.id[:8], client=channel.pid)
             self.drop(channel, _error(message.problem))
+        elif not channel.dropped:
+            # It was to finish what it held. What it had adopted and not begun is for others.
+            self.recover(channel)
+            channel.model.changed()
 
     def _drop_if_useless(self, channel: Channel) -> None:
         asked = any(channel.id in worker.asked for worker in channel.model.workers.values())
@@ -228,14 +266,20 @@ class Book:
     def worker_gone(self, worker: Worker) -> None:
         """Have somebody take over what a dead worker left, now or as soon as there is one."""
         for channel in worker.fleet.model.channels.values():
+            served = worker.owner in channel.served or channel.id in worker.asked
             channel.served.discard(worker.owner)
-            self.recover(channel)
+            if worker.pid and channel.segment >= 0:
+                # Its lane may be another's soon, who serves other channels.
+                segments.clear_lane(channel.segment, worker.spec.lane)
+            if served or channel.deployment is worker.fleet.deployment:
+                self.recover(channel)
 
     def recover(self, channel: Channel) -> None:
         """Let one living worker look for orphaned slots."""
         workers = channel.model.workers
         living = (workers[owner] for owner in sorted(channel.served) if owner in workers)
-        successor = next((worker for worker in living if worker.serves), None)
+        serving = (w for w in living if w.serves and channel.id in w.serving)
+        successor = next(serving, None)
         if successor is None:
             channel.orphaned = True
         else:
@@ -283,6 +327,11 @@ class Book:
         for channel in list(model.channels.values()):
             self.drop(channel, error)
 
+    def drop_version(self, deployment: Deployment, error: MlosError) -> None:
+        """End all channels of a version; their clients are told why."""
+        for channel in deployment.channels:
+            self.drop(channel, error)
+
     def let_go(self) -> None:
         """Close our descriptors and leave the channels as they are, for the next daemon."""
         for channel in list(self._channels.values()):
@@ -303,7 +352,7 @@ class Book:
                 raise channel.problem or Unavailable("the channel was closed meanwhile")
             return bool(channel.served)
 
-        await channel.model.wait_until(served, within)
+        await channel.model.wait_until(served, within, channel.deployment)
 
 
 def _mark_closed(channel: Channel, error: MlosError) -> None:

@@ -18,9 +18,11 @@ from mlos_core.daemon import procs
 from mlos_core.daemon.adoption import Record, Survivor, WorkersFile
 from mlos_core.daemon.allocate import Owners
 from mlos_core.daemon.channels import Book
+from mlos_core.daemon.compat import check_successor
+from mlos_core.daemon.deployment import Fleet, Instance
 from mlos_core.daemon.hosts import Hosts
 from mlos_core.daemon.logs import Log
-from mlos_core.daemon.model import Fleet, Instance, ManagedModel
+from mlos_core.daemon.model import ManagedModel
 from mlos_core.daemon.peer import Peer
 from mlos_core.daemon.tasks import Tasks
 from mlos_core.daemon.worker import Worker
@@ -32,6 +34,7 @@ from mlos_core.ipc.messages import (
     FromWorker,
     Held,
     HeldAll,
+    SamplesTaken,
     Serving,
     Start,
     Stats,
@@ -40,6 +43,7 @@ from mlos_core.ipc.messages import (
     WorkerReport,
     WorkerSpec,
 )
+from mlos_core.resources.cpus import parse_cpus
 
 # The host reaps a worker at the moment its pidfd fires; its word on how is worth this wait.
 _STATUS_GRACE: Final = 0.05
@@ -121,6 +125,11 @@ class Crew:
             options=entry.options,
             manifest=entry.manifest,
             batch=entry.batch,
+            threads=entry.threads,
+            cpus=parse_cpus(entry.cpus),
+            numa_node=entry.numa_node,
+            python=entry.python,
+            warmup_inputs=entry.warmup_inputs,
             wait_mode=config.wait_mode,
             poll_max_us=config.poll_max_us,
             max_attempts=config.max_attempts,
@@ -132,7 +141,7 @@ class Crew:
 
     async def _launch(self, worker: Worker) -> None:
         try:
-            worker.pid, worker.pidfd = await self._hosts.fork(worker.spec)
+            worker.pid, worker.pidfd = await self._hosts.fork(worker.spec, worker.fleet.host)
         except MlosError as err:
             worker.problem = err
             self._bury(worker)
@@ -168,7 +177,15 @@ class Crew:
 
     def _save(self) -> None:
         self._file.save(
-            Record(w.owner, w.spec.lane, w.pid, procs.start_time(w.pid), w.spec.model)
+            Record(
+                w.owner,
+                w.spec.lane,
+                w.pid,
+                procs.start_time(w.pid),
+                w.spec.model,
+                w.spec.version,
+                w.fleet.entry.registered_at,
+            )
             for w in self._by_owner.values()
             if w.pid
         )
@@ -205,7 +222,8 @@ class Crew:
             return
         self._connect(worker, peer)
         worker.state = "loading"
-        peer.send(Start(), (worker.fleet.model.bell,))
+        samples = (worker.fleet.samples,) if worker.fleet.samples >= 0 else ()
+        peer.send(Start(), (worker.fleet.model.bell, *samples))
         worker.fleet.model.changed()
 
     def _reunite(self, worker: Worker, peer: Peer, message: WorkerHello, fds: list[int]) -> None:
@@ -246,6 +264,9 @@ class Crew:
         if isinstance(message, Held):
             self._held(worker, message, fds)
             return
+        if isinstance(message, SamplesTaken):
+            worker.told_samples(message, fds)
+            return
         framing.close_all(fds)
         if isinstance(message, WorkerReport):
             self._report(worker, message)
@@ -262,7 +283,9 @@ class Crew:
             raise ProtocolError("a worker introduced itself twice")
 
     def _report(self, worker: Worker, message: WorkerReport) -> None:
+        worker.left = worker.left or message.state == "draining"
         if worker.state == "draining" and message.state != "failed":
+            worker.fleet.model.changed()
             return
         worker.state = message.state
         worker.signature = message.signature or worker.signature
@@ -270,7 +293,9 @@ class Crew:
         if message.problem is not None:
             problem = message.problem
             worker.problem = from_wire(problem.code, problem.message, problem.hint)
-        if message.state == "ready":
+        if message.state == "warming":
+            self._check_signature(worker)
+        elif message.state == "ready":
             worker.clear_timer("load")
             self._events.worker_ready(worker)
         elif message.state == "draining":
@@ -279,6 +304,16 @@ class Crew:
             worker.set_timer("drain", self._loop.call_later(timeout, worker.kill))
         worker.fleet.model.changed()
 
+    def _check_signature(self, worker: Worker) -> None:
+        expected = worker.fleet.expects
+        if expected is None or worker.signature is None:
+            return
+        try:
+            check_successor(expected, worker.signature, worker.fleet.entry.title)
+        except MlosError as err:
+            worker.problem = err
+            worker.kill()
+
     def _held(self, worker: Worker, message: Held, fds: list[int]) -> None:
         if len(fds) != 3:
             framing.close_all(fds)
@@ -286,10 +321,9 @@ class Crew:
         channel = self._book.get(message.channel)
         if channel is None:
             segment, event, pidfd = fds
-            model = worker.fleet.model
             channel = self._book.add(
                 message.channel,
-                model,
+                worker.fleet.deployment,
                 message.client_pid,
                 message.client_uid,
                 (segment, event, pidfd),
@@ -317,7 +351,7 @@ class Crew:
 
     def _ended(self, worker: Worker) -> None:
         self._loop.remove_reader(worker.pidfd)
-        if worker.exit_status is None and self._hosts.alive(worker.spec.plugin):
+        if worker.exit_status is None and self._hosts.alive(worker.spec, worker.fleet.host):
             worker.set_timer("status", self._loop.call_later(_STATUS_GRACE, self._bury, worker))
         else:
             self._bury(worker)
@@ -350,7 +384,7 @@ class Crew:
             # Its bit would make clients ring for a sleeper that is none.
             bell.clear_lane(model.bell, worker.spec.lane)
         model.lanes.give_back(worker.spec.lane)
-        model.fold(worker.stats)
+        worker.fleet.deployment.fold(worker.stats)
         if worker.pid:
             self._save()
         self._book.worker_gone(worker)

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
+from mlos_core import __version__
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.peer import Peer
 from mlos_core.errors import DeadlineExceeded, MlosError, PluginBroken, ProtocolError, Unavailable
@@ -50,8 +51,12 @@ def describe_status(status: int) -> str:
 class PluginHost:
     """One running host."""
 
-    def __init__(self, plugin: str, on_exited: OnExited, on_gone: Callable[[], None]) -> None:
+    def __init__(
+        self, plugin: str, python: str, on_exited: OnExited, on_gone: Callable[[], None]
+    ) -> None:
         self.plugin = plugin
+        self.python = python
+        self.info: PluginInfo | None = None
         self._on_exited = on_exited
         self._on_gone = on_gone
         self._forks: dict[int, asyncio.Future[tuple[int, int]]] = {}
@@ -82,8 +87,12 @@ class PluginHost:
         self._imported = loop.create_future()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
-        with theirs:
-            self._process = _spawn(self.plugin, theirs.fileno())
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(theirs)
+            failed = stack.enter_context(contextlib.ExitStack())
+            failed.callback(ours.close)
+            self._process = _spawn(self.plugin, self.python, theirs.fileno())
+            failed.pop_all()
         self._watch(loop)
         self._peer = Peer(
             framing.Connection(ours), f"host {self.plugin}", self._frame, self._hung_up
@@ -101,6 +110,7 @@ class PluginHost:
         except PluginBroken:
             await self.stop()
             raise
+        self.info = info
         _log.info("host_ready", plugin=self.plugin, pid=self.pid, version=info.version)
         return info
 
@@ -206,10 +216,21 @@ class PluginHost:
             self._told(message.owner)
             self._on_exited(message)
         elif isinstance(message, HostReady):
-            if self._imported is not None and not self._imported.done():
-                self._imported.set_result(message.plugin)
+            self._introduced(message)
         else:
             self._fail(broken(message))
+
+    def _introduced(self, message: HostReady) -> None:
+        if message.core != __version__:
+            self._fail(
+                PluginBroken(
+                    f"the interpreter {self.python or sys.executable} has mlos-core "
+                    f"{message.core or 'of an older protocol'}, the daemon {__version__}",
+                    hint="install the same version of mlos-core there",
+                )
+            )
+        elif self._imported is not None and not self._imported.done():
+            self._imported.set_result(message.plugin)
 
     def _told(self, owner: int) -> None:
         self._unanswered.discard(owner)
@@ -237,12 +258,18 @@ def broken(message: HostBroken) -> PluginBroken:
     return error
 
 
-def _spawn(plugin: str, fd: int) -> subprocess.Popen[bytes]:
+def _spawn(plugin: str, python: str, fd: int) -> subprocess.Popen[bytes]:
     # -P: the current folder must not be searched for modules.
-    command = [sys.executable, "-P", "-m", "mlos_core.worker.host"]
-    return subprocess.Popen(
-        [*command, "--plugin", plugin, "--fd", str(fd)],
-        stdin=subprocess.DEVNULL,
-        pass_fds=(fd,),
-        start_new_session=True,
-    )
+    command = [python or sys.executable, "-P", "-m", "mlos_core.worker.host"]
+    try:
+        return subprocess.Popen(
+            [*command, "--plugin", plugin, "--fd", str(fd)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(fd,),
+            start_new_session=True,
+        )
+    except OSError as err:
+        raise PluginBroken(
+            f"the interpreter {command[0]} cannot be started: {err.strerror}",
+            hint="give a virtual environment, or a Python binary, with --python",
+        ) from err

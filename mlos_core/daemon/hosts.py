@@ -1,95 +1,181 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""All plugin hosts, at most one per plugin, started when first needed."""
+"""All plugin hosts: of each plugin and interpreter one that is current, started when needed.
+
+A swap starts a host beside the current one, which becomes current when its workers serve;
+whoever was forked by the old one lives on without it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
+from mlos_core.daemon import interpreters
 from mlos_core.daemon.host import OnExited, PluginHost
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.plugins import Catalog, PluginStatus, discover
-from mlos_core.errors import PluginBroken, Unavailable
+from mlos_core.errors import MlosError, PluginBroken, Unavailable
 from mlos_core.ipc.messages import PluginInfo, WorkerSpec
 
+Key = tuple[str, str]
+"""Plugin, and the interpreter that hosts it ("": the daemon's own)."""
 _log = Log("hosts")
 
 
 class Hosts:
-    """Starts hosts and keeps what they said of their plugins in the catalog."""
+    """Starts hosts and keeps what they said of their plugins in the catalog.
 
-    def __init__(self, load_timeout: float, on_exited: OnExited) -> None:
+    Args:
+        load_timeout: seconds for a plugin's import, and for a fork.
+        on_exited: told what became of the workers they forked.
+        warm: plugins whose hosts stay although nothing uses them.
+    """
+
+    def __init__(self, load_timeout: float, on_exited: OnExited, warm: Iterable[str] = ()) -> None:
         self.catalog = Catalog()
         self._timeout = load_timeout
         self._on_exited = on_exited
-        self._hosts: dict[str, PluginHost] = {}
-        self._starting: dict[str, asyncio.Task[PluginHost]] = {}
+        self._warm = frozenset(warm)
+        self._hosts: dict[Key, PluginHost] = {}
+        self._spare: set[PluginHost] = set()
+        self._starting: dict[Key, asyncio.Task[PluginHost]] = {}
         self._stopped = False
 
-    def alive(self, plugin: str) -> bool:
-        """Whether a host of the plugin runs."""
-        host = self._hosts.get(plugin)
+    def current(self, plugin: str, python: str = "") -> PluginHost | None:
+        """The host that new workers come from, if it runs."""
+        host = self._hosts.get((plugin, python))
+        return host if host is not None and host.alive else None
+
+    def alive(self, spec: WorkerSpec, host: PluginHost | None = None) -> bool:
+        """Whether a host runs that may have forked this worker."""
+        if host is None:
+            host = self.current(spec.plugin, spec.python)
         return host is not None and host.alive
 
     def refresh(self) -> None:
         """Look again at what is installed."""
         self.catalog.update(discover())
 
-    async def ensure(self, plugin: str) -> PluginHost:
+    # --- starting ---------------------------------------------------------------------
+
+    async def ensure(self, plugin: str, python: str = "") -> PluginHost:
         """The running host of a plugin, started if need be.
 
         Raises:
             NotFound: no such plugin is installed.
             PluginBroken: it cannot be imported, or its name is claimed twice.
         """
-        starting = self._starting.get(plugin)
+        key = (plugin, python)
+        starting = self._starting.get(key)
         if starting is None:
-            host = self._hosts.get(plugin)
-            if host is not None and host.alive:
+            host = self.current(plugin, python)
+            if host is not None:
                 return host
-            starting = self._begin(plugin)
+            starting = self._begin(key)
         # Several callers wait for one start, and one who gives up must not end it.
         return await asyncio.shield(starting)
 
-    def _begin(self, plugin: str) -> asyncio.Task[PluginHost]:
-        if self._stopped:
-            raise Unavailable("the daemon is going down")
-        self.refresh()
-        self.catalog.check(plugin)
-        task = asyncio.get_running_loop().create_task(self._start(plugin))
-        self._starting[plugin] = task
+    def _begin(self, key: Key) -> asyncio.Task[PluginHost]:
+        self._check(key)
+        task = asyncio.get_running_loop().create_task(self._start(key))
+        self._starting[key] = task
 
         def started(task: asyncio.Task[PluginHost]) -> None:
-            del self._starting[plugin]
+            del self._starting[key]
             if not task.cancelled():
                 task.exception()
 
         task.add_done_callback(started)
         return task
 
-    async def _start(self, plugin: str) -> PluginHost:
-        host = PluginHost(plugin, self._on_exited, lambda: self._gone(plugin, host))
-        self._hosts[plugin] = host
+    def _check(self, key: Key) -> None:
+        if self._stopped:
+            raise Unavailable("the daemon is going down")
+        plugin, python = key
+        if not python:  # what another interpreter has installed only its host can tell
+            self.refresh()
+            self.catalog.check(plugin)
+
+    async def _start(self, key: Key) -> PluginHost:
+        host = self._hosts[key] = self._make(key)
+        try:
+            await self._import(host)
+        finally:
+            if not host.pid:
+                self._gone(key, host)
+        return host
+
+    def _make(self, key: Key) -> PluginHost:
+        host = PluginHost(*key, self._on_exited, on_gone=lambda: self._gone(key, host))
+        return host
+
+    async def _import(self, host: PluginHost) -> None:
         try:
             info = await host.start(self._timeout)
         except PluginBroken as err:
             notes = "\n".join(getattr(err, "__notes__", []))
-            self.catalog.broken(plugin, err.message, notes)
-            _log.warning("plugin_broken", plugin=plugin, reason=err.message)
+            if not host.python:
+                self.catalog.broken(host.plugin, err.message, notes)
+            _log.warning("plugin_broken", plugin=host.plugin, reason=err.message)
             raise
-        self.catalog.probed(plugin, info)
+        if not host.python:
+            self.catalog.probed(host.plugin, info)
+
+    def _gone(self, key: Key, host: PluginHost) -> None:
+        self._spare.discard(host)
+        if self._hosts.get(key) is host:
+            del self._hosts[key]
+
+    # --- swapping ---------------------------------------------------------------------
+
+    async def start_beside(self, plugin: str, python: str = "") -> PluginHost:
+        """A host of what is installed now, beside the current one; see `succeed` and `discard`.
+
+        Raises:
+            NotFound, PluginBroken: as `ensure`; the current host goes on.
+        """
+        key = (plugin, python)
+        self._check(key)
+        before = self.catalog.info(plugin) if not python else None
+        host = self._make(key)
+        self._spare.add(host)
+        try:
+            await self._import(host)
+        except BaseException:
+            self._spare.discard(host)
+            if before is not None:
+                self.catalog.probed(plugin, before)  # which is what serves
+            raise
         return host
 
-    def _gone(self, plugin: str, host: PluginHost) -> None:
-        if self._hosts.get(plugin) is host:
-            del self._hosts[plugin]
+    def succeed(self, host: PluginHost) -> PluginHost | None:
+        """A spare host is the current one from now on; the one before, to be stopped."""
+        self._spare.discard(host)
+        key = (host.plugin, host.python)
+        old = self._hosts.get(key)
+        self._hosts[key] = host
+        return old
 
-    async def fork(self, spec: WorkerSpec) -> tuple[int, int]:
+    async def discard(self, host: PluginHost) -> None:
+        """A spare host was not good enough."""
+        self._spare.discard(host)
+        await host.stop()
+
+    # --- using ------------------------------------------------------------------------
+
+    async def fork(self, spec: WorkerSpec, host: PluginHost | None = None) -> tuple[int, int]:
         """Start a worker in its plugin's host: pid and pidfd (see `PluginHost.fork`)."""
-        host = await self.ensure(spec.plugin)
+        if host is None or not host.alive:
+            host = await self.ensure(spec.plugin, spec.python)
         return await host.fork(spec, self._timeout)
 
-    async def probe(self, plugin: str) -> PluginInfo | None:
+    async def probe(self, plugin: str, python: str = "") -> PluginInfo | None:
         """What the plugin says of itself; `None` if it is broken. Remembered."""
+        if python:
+            try:
+                return (await self.ensure(plugin, python)).info
+            except PluginBroken:
+                return None
         info = self.catalog.info(plugin)
         if info is not None:
             return info
@@ -101,19 +187,40 @@ class Hosts:
             return None
         return self.catalog.info(plugin)
 
-    async def release(self, used: set[str]) -> None:
-        """Stop every host whose plugin is not in `used`: frameworks are heavy."""
-        for plugin, host in list(self._hosts.items()):
-            if plugin not in used and plugin not in self._starting:
+    async def names(self, python: str = "") -> list[str]:
+        """The plugins an interpreter has installed; raises `PluginBroken` if it is none."""
+        if python:
+            return await interpreters.plugins_of(python, self._timeout)
+        self.refresh()
+        return self.catalog.names()
+
+    async def warm_up(self) -> None:
+        """Start the hosts that are kept although nothing uses them yet."""
+        for plugin in sorted(self._warm):
+            try:
+                await self.ensure(plugin)
+            except MlosError as err:
+                _log.warning("host_not_warm", plugin=plugin, reason=str(err))
+
+    async def release(self, used: set[Key]) -> None:
+        """Stop every host that is neither used nor kept warm: frameworks are heavy."""
+        for key, host in list(self._hosts.items()):
+            kept = not key[1] and key[0] in self._warm
+            if key not in used and not kept and key not in self._starting:
                 await host.stop()
 
     def statuses(self) -> list[PluginStatus]:
         """What the user sees of every installed plugin."""
         return [self.catalog.status(name) for name in self.catalog.names()]
 
+    def others(self) -> list[PluginHost]:
+        """Current hosts of other interpreters than the daemon's own."""
+        return [host for (_, python), host in sorted(self._hosts.items()) if python and host.alive]
+
     async def stop(self) -> None:
         """Stop them all, for good."""
         self._stopped = True
         for task in list(self._starting.values()):
             task.cancel()
-        await asyncio.gather(*(host.stop() for host in list(self._hosts.values())))
+        every = [*self._hosts.values(), *self._spare]
+        await asyncio.gather(*(host.stop() for host in every))

@@ -129,7 +129,7 @@ class Daemon:
         self._make()
         self.control.start()
         await self.service.connect()
-        restoring = asyncio.ensure_future(self.supervisor.restore(list(self.registry)))
+        restoring = asyncio.ensure_future(self.supervisor.restore(self.registry))
         try:
             await self._start_front()
             await restoring

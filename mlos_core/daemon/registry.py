@@ -7,118 +7,183 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from mlos_core.daemon.entry import ModelEntry, Route, version_key
 from mlos_core.daemon.files import write_atomic
-from mlos_core.errors import AlreadyExists, ConfigError, InvalidInput, NotFound
-from mlos_core.ipc.messages import BatchPolicy
+from mlos_core.errors import AlreadyExists, ConfigError, NotFound
 
-FORMAT: Final = 1
-MAX_INSTANCES: Final = 16
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+/-]{0,127}")
+FORMAT: Final = 2
+HISTORY: Final = 8
+"""How many entries a version can be rolled back through."""
 
 
-class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One registered model, as the user gave it. `registered_at` is Unix time."""
+class Served(msgspec.Struct, forbid_unknown_fields=True):
+    """One version that is served, and what was served in its place before, latest last."""
 
-    name: str
-    path: str
-    plugin: str
-    version: str = ""
-    device: str = "cpu"
-    options: dict[str, Any] = {}
-    instances: int = 1
-    batch: BatchPolicy = BatchPolicy()
-    manifest: dict[str, Any] | None = None
-    warmup: bool = True
-    registered_at: float = 0.0
+    entry: ModelEntry
+    previous: list[ModelEntry] = []
 
-    def check(self) -> None:
-        """Raise `InvalidInput` unless every value is possible."""
-        if not _NAME.fullmatch(self.name):
-            raise InvalidInput(
-                f"{self.name!r} is no model name",
-                hint="use up to 128 letters, digits and ._@:+/- with a letter or digit first",
-            )
-        if not 1 <= self.instances <= MAX_INSTANCES:
-            raise InvalidInput(
-                f"{self.instances} instances are not possible",
-                hint=f"give a number from 1 to {MAX_INSTANCES}",
-            )
-        if self.batch.max_batch_size < 1 or self.batch.max_queue_delay_us < 0:
-            raise InvalidInput(
-                "the batch policy is not possible",
-                hint="max_batch_size is at least 1, max_queue_delay_us at least 0",
-            )
 
-    def same_as(self, other: ModelEntry) -> bool:
-        """Whether both ask for the same thing, whenever they were registered."""
-        return msgspec.structs.replace(self, registered_at=0.0) == msgspec.structs.replace(
-            other, registered_at=0.0
-        )
+class Registered(msgspec.Struct, forbid_unknown_fields=True):
+    """One name: its versions, and the route to them."""
+
+    versions: list[Served]
+    route: Route = Route()
 
 
 class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    format: int
+    models: dict[str, Registered]
+
+
+class _FirstDocument(msgspec.Struct, forbid_unknown_fields=True):
+    """Format 1 knew one version of each model."""
+
     format: int
     models: list[ModelEntry]
 
 
 class Registry:
-    """The entries by name."""
+    """The entries by name and version."""
 
     def __init__(self, entries: Iterable[ModelEntry] = ()) -> None:
-        self._entries = {entry.name: entry for entry in entries}
+        self._models: dict[str, Registered] = {}
+        for entry in entries:
+            self.put(entry, add=True)
+
+    @classmethod
+    def of(cls, models: dict[str, Registered]) -> Registry:
+        """A registry with that content."""
+        registry = cls()
+        registry._models = models
+        return registry
 
     def __iter__(self) -> Iterator[ModelEntry]:
-        return iter(sorted(self._entries.values(), key=lambda entry: entry.name))
+        for name in sorted(self._models):
+            versions = [served.entry for served in self._models[name].versions]
+            yield from sorted(versions, key=lambda entry: version_key(entry.version))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._models)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._models
 
-    def get(self, name: str) -> ModelEntry:
-        """The entry of that name.
+    def _model(self, name: str) -> Registered:
+        try:
+            return self._models[name]
+        except KeyError:
+            raise unknown_model(name, self._models) from None
+
+    def _served(self, name: str, version: str) -> Served:
+        versions = self._model(name).versions
+        for served in versions:
+            if served.entry.version == version:
+                return served
+        raise unknown_version(name, version, [served.entry.version for served in versions])
+
+    def get(self, name: str, version: str | None = None) -> ModelEntry:
+        """The entry of a version; without one, of the version the route favours.
 
         Raises:
             NotFound: none; the hint names the nearest one.
         """
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise unknown_model(name, self._entries) from None
+        if version is None:
+            shares = self.route(name).shares(self.versions(name))
+            version = max(shares, key=lambda v: (shares[v], version_key(v)))
+        return self._served(name, version).entry
 
-    def put(self, entry: ModelEntry, *, replace: bool = False) -> None:
-        """Add an entry.
+    def versions(self, name: str) -> dict[str, ModelEntry]:
+        """The entries of a name by version; raises `NotFound`."""
+        return {served.entry.version: served.entry for served in self._model(name).versions}
+
+    def check_new(self, entry: ModelEntry, *, replace: bool) -> None:
+        """Raise `AlreadyExists` unless the entry may stand for its name or version."""
+        model = self._models.get(entry.name)
+        if model is None or replace:
+            return
+        if not any(served.entry.same_as(entry) for served in model.versions):
+            raise AlreadyExists(
+                f"another model is registered as {entry.name!r}",
+                hint="choose another name, replace it with --replace, or serve both with --add "
+                "and another --version",
+            )
+
+    def put(self, entry: ModelEntry, *, replace: bool = False, add: bool = False) -> None:
+        """Enter an entry.
+
+        Args:
+            entry: it takes the place of its version, or of the only one there is.
+            replace: whether something different may be in that place.
+            add: serve it beside the versions there are.
 
         Raises:
             InvalidInput: a value is impossible.
-            AlreadyExists: the name is taken by something different.
+            AlreadyExists: the place is taken by something different.
         """
         entry.check()
-        old = self._entries.get(entry.name)
-        if old is not None and not replace and not old.same_as(entry):
-            raise AlreadyExists(
-                f"another model is registered as {entry.name!r}",
-                hint="choose another name, or replace it with --replace",
-            )
-        self._entries[entry.name] = entry
+        model = self._models.get(entry.name)
+        if model is None:
+            self._models[entry.name] = Registered([Served(entry)])
+            return
+        same = [served for served in model.versions if served.entry.version == entry.version]
+        if add and not same:
+            model.versions.append(Served(entry))
+            return
+        self.check_new(entry, replace=replace)
+        place = same[0] if same else self._served(entry.name, self.get(entry.name).version)
+        place.entry = entry
 
-    def remove(self, name: str) -> ModelEntry:
-        """Take an entry out; raises `NotFound`."""
-        entry = self.get(name)
-        del self._entries[name]
-        return entry
+    def swap(self, version: str, entry: ModelEntry) -> None:
+        """`entry` is served in place of `version`, which can be rolled back to."""
+        served = self._served(entry.name, version)
+        served.previous = [*served.previous, served.entry][-HISTORY:]
+        self._rename(served, entry)
+
+    def previous(self, name: str, version: str) -> ModelEntry | None:
+        """What was served in place of a version before."""
+        previous = self._served(name, version).previous
+        return previous[-1] if previous else None
+
+    def roll_back(self, name: str, version: str, entry: ModelEntry) -> None:
+        """`entry`, made of the last previous one, is served again."""
+        served = self._served(name, version)
+        served.previous = served.previous[:-1]
+        self._rename(served, entry)
+
+    def _rename(self, served: Served, entry: ModelEntry) -> None:
+        old, served.entry = served.entry.version, entry
+        model = self._models[entry.name]
+        route = model.route
+        if route.version == old:
+            route = msgspec.structs.replace(route, version=entry.version)
+        weights = {entry.version if v == old else v: w for v, w in route.weights.items()}
+        model.route = msgspec.structs.replace(route, weights=weights)
+
+    def remove(self, name: str, version: str | None = None) -> None:
+        """Take a version out, or with none the whole name; raises `NotFound`."""
+        model = self._model(name)
+        if version is not None:
+            model.versions.remove(self._served(name, version))
+        if version is None or not model.versions:
+            del self._models[name]
+
+    def route(self, name: str) -> Route:
+        """The route of a name; raises `NotFound`."""
+        return self._model(name).route
+
+    def set_route(self, name: str, route: Route) -> None:
+        """Change the route of a name; raises `NotFound`."""
+        self._model(name).route = route
 
     def encode(self) -> bytes:
         """The file's content."""
-        document = _Document(FORMAT, list(self))
+        document = _Document(FORMAT, self._models)
         return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
@@ -129,9 +194,11 @@ def decode(data: bytes) -> Registry:
         ValueError: the bytes are no registry of a format we know.
     """
     version = msgspec.json.decode(data, type=dict[str, Any]).get("format")
+    if version == 1:
+        return Registry(msgspec.json.decode(data, type=_FirstDocument).models)
     if version != FORMAT:
         raise ValueError(f"format {version!r} is not {FORMAT}")
-    return Registry(msgspec.json.decode(data, type=_Document).models)
+    return Registry.of(msgspec.json.decode(data, type=_Document).models)
 
 
 def unknown_model(name: str, known: Iterable[str]) -> NotFound:
@@ -139,6 +206,12 @@ def unknown_model(name: str, known: Iterable[str]) -> NotFound:
     near = difflib.get_close_matches(name, list(known), n=1)
     hint = f"did you mean {near[0]!r}?" if near else "see `mlosctl models` for what there is"
     return NotFound(f"no model is registered as {name!r}", hint=hint)
+
+
+def unknown_version(name: str, version: str, known: Iterable[str]) -> NotFound:
+    """The error for a version that is not served."""
+    there = ", ".join(v or "one without a version" for v in sorted(known, key=version_key))
+    return NotFound(f"model {name!r} has no version {version!r}", hint=f"it has {there}")
 
 
 class RegistryFile:

@@ -9,7 +9,11 @@ from typing import Any
 
 import msgspec
 
-from mlos_core.daemon.model import ManagedModel, add_stats
+from mlos_core.daemon.counters import across, add_stats
+from mlos_core.daemon.deployment import Deployment
+from mlos_core.daemon.entry import version_key
+from mlos_core.daemon.figures import figures
+from mlos_core.daemon.model import ManagedModel
 from mlos_core.ipc.messages import BatchPolicy, WorkerStats
 from mlos_core.types import Signature
 
@@ -43,6 +47,34 @@ class ModelInfo(msgspec.Struct, frozen=True):
     channels: int
     registered_at: float
     manifest: dict[str, Any] | None = None
+    python: str = ""
+    route: dict[str, Any] = {}
+    versions: tuple[VersionInfo, ...] = ()
+
+
+class VersionInfo(msgspec.Struct, frozen=True):
+    """One version of a model.
+
+    `weight` is its share of the requests that follow the route, `memory` what its workers take
+    in bytes (0: not measured yet), `previous` the version a rollback gives back ("?": one
+    without a version), `candidate` the state of what is to take its place.
+    """
+
+    version: str
+    state: str
+    reason: str
+    hint: str
+    path: str
+    plugin: str
+    python: str
+    weight: float
+    workers: int
+    instances: int
+    load: str
+    keep_alive: float
+    memory: int
+    previous: str
+    candidate: str
 
 
 def info_of(model: ManagedModel) -> dict[str, Any]:
@@ -53,6 +85,7 @@ def info_of(model: ManagedModel) -> dict[str, Any]:
 
 def _info(model: ManagedModel) -> ModelInfo:
     entry, error = model.entry, model.error
+    by_version = sorted(model.deployments.values(), key=lambda d: version_key(d.version))
     return ModelInfo(
         name=entry.name,
         version=entry.version,
@@ -71,7 +104,40 @@ def _info(model: ManagedModel) -> ModelInfo:
         channels=len(model.channels),
         registered_at=entry.registered_at,
         manifest=entry.manifest,
+        python=entry.python,
+        route={"kind": model.route.kind, "weights": model.shares},
+        versions=tuple(_version(d) for d in by_version),
     )
+
+
+def _version(deployment: Deployment) -> VersionInfo:
+    entry, error = deployment.entry, deployment.error
+    shares = deployment.model.shares
+    total = sum(shares.values())
+    return VersionInfo(
+        version=entry.version,
+        state=deployment.state,
+        reason=error.message if error else "",
+        hint=error.hint if error else "",
+        path=entry.path,
+        plugin=entry.plugin,
+        python=entry.python,
+        weight=shares.get(entry.version, 0.0) / total if total else 0.0,
+        workers=len(deployment.workers),
+        instances=entry.instances,
+        load=entry.load,
+        keep_alive=entry.keep_alive,
+        memory=deployment.memory,
+        previous=deployment.previous,
+        candidate=_candidate(deployment),
+    )
+
+
+def _candidate(deployment: Deployment) -> str:
+    if deployment.candidate is None:
+        return ""
+    states = {worker.state for worker in deployment.candidate.workers}
+    return "warming" if states & {"warming", "ready"} else "loading"
 
 
 def _workers(model: ManagedModel) -> tuple[WorkerInfo, ...]:
@@ -86,22 +152,31 @@ def _workers(model: ManagedModel) -> tuple[WorkerInfo, ...]:
     )
 
 
-def totals(model: ManagedModel) -> WorkerStats:
-    """The sum over workers past and present."""
-    total = model.past
-    for worker in model.workers.values():
+def stats_of(model: ManagedModel, *, histograms: bool = False) -> dict[str, Any]:
+    """A model's counters, summed and by version, with what the daemon itself counts."""
+    by_version = {version: totals(d) for version, d in model.deployments.items()}
+    versions = {
+        version: _known(deployment) | figures(by_version[version], histograms=histograms)
+        for version, deployment in model.deployments.items()
+    }
+    whole = figures(across(by_version.values()), histograms=histograms)
+    return _known(model) | whole | {"versions": versions}
+
+
+def totals(deployment: Deployment) -> WorkerStats:
+    """The sum over a version's workers, past and present."""
+    total = deployment.past
+    for worker in deployment.workers:
         total = add_stats(total, worker.stats)
     return total
 
 
-def merge(stats: WorkerStats, model: ManagedModel) -> dict[str, Any]:
-    """Counters together with what the daemon itself counts."""
-    plain: dict[str, Any] = msgspec.to_builtins(stats)
-    return plain | {
-        "state": model.state,
-        "restarts": model.restarts,
-        "channels": len(model.channels),
-        "workers": len(model.workers),
+def _known(served: ManagedModel | Deployment) -> dict[str, Any]:
+    return {
+        "state": served.state,
+        "restarts": served.restarts,
+        "channels": len(served.channels),
+        "workers": len(served.workers),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from mlos_core.daemon.channels import Channel
+from mlos_core.daemon.deployment import Deployment
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.model import ManagedModel
 from mlos_core.daemon.peer import Peer
@@ -146,18 +147,37 @@ class ClientSession:
     async def _attach(self, message: Attach) -> None:
         within = min(max(message.timeout, 0.0), _LONGEST_WAIT)
         await self._settled(within)
-        model = self._supervisor.get(message.model)
+        model, wanted = self._supervisor.resolve(message.model, message.version)
         size = (message.slots, message.request_bytes, message.reply_bytes)
         self._book.check_limits(*size)
-        await self._servable(model, within)
-        channel = await self._book.open(model, self._pid, self._uid, self._pidfd, size)
+        if message.worker and self._pid == os.getpid():
+            deployment = self._of_worker(model, message.worker)
+        else:
+            deployment = await self._awake(model, wanted, within)
+        channel = await self._book.open(deployment, self._pid, self._uid, self._pidfd, size)
+        channel.wanted = wanted
+        channel.only = message.worker if self._pid == os.getpid() else 0
         self._keep(channel)
         await self._hand_over(message.id, channel, within)
 
-    async def _servable(self, model: ManagedModel, within: float) -> None:
-        # The daemon itself asks before the model counts as ready: that is how it gets so.
-        own = self._pid == os.getpid()
-        await model.wait_until(lambda: model.servable if own else model.state == "ready", within)
+    def _of_worker(self, model: ManagedModel, owner: int) -> Deployment:
+        worker = model.workers.get(owner)
+        if worker is None or not worker.serves:
+            raise Unavailable(f"worker {owner} of model {model.name!r} is gone")
+        return worker.fleet.deployment
+
+    async def _awake(self, model: ManagedModel, wanted: str, within: float) -> Deployment:
+        """The version that a new channel belongs to, loaded."""
+        end = asyncio.get_running_loop().time() + within
+        while True:
+            deployment = self._supervisor.version_for(model, wanted)
+            if deployment.asleep:
+                await self._supervisor.loader.begin(deployment)
+            left = end - asyncio.get_running_loop().time()
+            await model.wait_until(lambda d=deployment: d.state == "ready", left, deployment)  # type: ignore[misc]
+            # The route may have turned to another version meanwhile.
+            if model.deployments.get(deployment.version) is deployment:
+                return deployment
 
     def _keep(self, channel: Channel) -> None:
         if self._peer.closed:
@@ -171,7 +191,8 @@ class ClientSession:
         model = channel.model
         try:
             await self._book.wait_served(channel, within)
-            signature = model.signature
+            deployment = channel.deployment
+            signature = deployment.signature
             if signature is None:
                 raise Unavailable(f"model {model.name!r} is not ready", hint="try again")
         except BaseException:
@@ -179,7 +200,7 @@ class ClientSession:
             self._book.drop(channel)
             raise
         self._peer.send(
-            Attached(id, channel.id, model.name, model.entry.version, signature),
+            Attached(id, channel.id, model.name, deployment.version, signature),
             (channel.segment, model.bell, channel.eventfd),
         )
 
@@ -187,23 +208,27 @@ class ClientSession:
         left = list(fds)
         try:
             await self._settled(_LONGEST_WAIT)
-            model = self._supervisor.get(message.model)
+            model, wanted = self._supervisor.resolve(message.model, message.version)
             channel = self._book.take_back(message.channel, self._uid, model)
             if channel is None:
-                channel = self._adopt(message.channel, model, left)
+                deployment = self._supervisor.version_for(model, wanted)
+                channel = self._adopt(message.channel, deployment, left)
+            channel.wanted = wanted
             self._keep(channel)
+            if channel.deployment.asleep:
+                await self._supervisor.loader.begin(channel.deployment)
         finally:
             framing.close_all(left)
         _log.info("channel_resumed", client=self._pid, channel=channel.id[:8])
         await self._hand_over(message.id, channel, _LONGEST_WAIT)
 
-    def _adopt(self, id: str, model: ManagedModel, fds: list[int]) -> Channel:
+    def _adopt(self, id: str, deployment: Deployment, fds: list[int]) -> Channel:
         """Enter a channel that no worker held any more; takes the descriptors."""
         if len(fds) != 2:
             raise ProtocolError("a channel is resumed with two descriptors")
         self._book.check_foreign(fds[0])
         own = (fds[0], fds[1], os.dup(self._pidfd))
         fds.clear()
-        channel = self._book.add(id, model, self._pid, self._uid, own)
+        channel = self._book.add(id, deployment, self._pid, self._uid, own)
         channel.orphaned = True
         return channel

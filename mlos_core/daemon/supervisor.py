@@ -4,32 +4,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 from mlos_core.config import Config
 from mlos_core.daemon import adoption
 from mlos_core.daemon.allocate import Owners
 from mlos_core.daemon.channels import Book
 from mlos_core.daemon.crew import Crew, close_bell
-from mlos_core.daemon.host import describe_status
-from mlos_core.daemon.hosts import Hosts
+from mlos_core.daemon.deployment import Deployment, Fleet, Instance
+from mlos_core.daemon.entry import ModelEntry, Route
+from mlos_core.daemon.host import PluginHost, describe_status
+from mlos_core.daemon.hosts import Hosts, Key
+from mlos_core.daemon.loading import Loader
 from mlos_core.daemon.logs import Log
-from mlos_core.daemon.model import Fleet, Instance, ManagedModel
-from mlos_core.daemon.registry import ModelEntry, unknown_model
+from mlos_core.daemon.model import ManagedModel
+from mlos_core.daemon.registry import Registry, unknown_model
 from mlos_core.daemon.restarts import RestartPolicy
+from mlos_core.daemon.route import assign, moves
 from mlos_core.daemon.tasks import Tasks
 from mlos_core.daemon.worker import Worker
 from mlos_core.errors import AlreadyExists, LoadFailed, MlosError, NotFound, Unavailable
 
-Verify = Callable[[str], Awaitable[None]]
+Verify = Callable[[str, int], Awaitable[None]]
 _log = Log("supervisor")
 
 
 class Supervisor:
     """All models.
 
-    `verify` is called with a model's name after a worker of it said that it is ready, and
-    returns once the data plane answered.
+    `verify` is called with a model's name and the number of a worker of it that says it is
+    ready, and returns once that worker has answered through a channel of its own.
     """
 
     def __init__(self, config: Config, owners: Owners, verify: Verify) -> None:
@@ -42,8 +46,11 @@ class Supervisor:
         self._tasks = Tasks()
         self.models: dict[str, ManagedModel] = {}
         self.book = Book(config, owners)
-        self.hosts = Hosts(config.load_timeout, lambda message: self.crew.exited(message))
+        self.hosts = Hosts(
+            config.load_timeout, lambda message: self.crew.exited(message), config.warm_plugins
+        )
         self.crew = Crew(config, owners, self.hosts, self.book, self)
+        self.loader = Loader(config, self)
         self.settled = asyncio.Event()
 
     def get(self, name: str) -> ManagedModel:
@@ -53,44 +60,93 @@ class Supervisor:
         except KeyError:
             raise unknown_model(name, self.models) from None
 
-    def plugins_in_use(self) -> set[str]:
+    def resolve(self, name: str, version: str = "") -> tuple[ManagedModel, str]:
+        """The model and the version that a client names; `""`: it follows the route.
+
+        `name@version` is a version of `name`, unless it is itself the name of a model.
+
+        Raises:
+            NotFound: there is no such model, or no such version of it.
+        """
+        plain, at, suffix = name.rpartition("@")
+        if at and name not in self.models and plain in self.models and not version:
+            name, version = plain, suffix
+        model = self.get(name)
+        if version:
+            model.version(version)
+        return model, version
+
+    def hosts_in_use(self) -> set[Key]:
         """Plugins whose hosts have to stay."""
-        fleets = [f for m in self.models.values() for f in (m.fleet, m.candidate) if f]
-        return {fleet.entry.plugin for fleet in fleets}
+        fleets = [fleet for model in self.models.values() for fleet in model.fleets]
+        return {(f.entry.plugin, f.entry.python) for f in fleets if f.started}
+
+    async def release_hosts(self) -> None:
+        """Stop the hosts that nobody needs."""
+        await self.hosts.release(self.hosts_in_use())
 
     # --- models come and go -----------------------------------------------------------
 
-    async def restore(self, entries: Iterable[ModelEntry]) -> None:
+    async def restore(self, registry: Registry) -> None:
         """Bring the registered models back: adopt workers that live, start the others."""
-        for entry in entries:
-            self.models[entry.name] = ManagedModel(entry, self._policy)
+        for entry in registry:
+            model = self.models.setdefault(entry.name, ManagedModel(entry.name))
+            model.route = registry.route(entry.name)
+            deployment = model.add(entry, self._policy)
+            before = registry.previous(entry.name, entry.version)
+            deployment.previous = before.version or "?" if before else ""
         await self._adopt()
         for model in self.models.values():
             for channel in list(model.channels.values()):
                 self.book.recover(channel)
-            self._fill(model.fleet)
+                self.book.move(channel, channel.deployment)
+            for deployment in model.deployments.values():
+                if deployment.fleet.started:
+                    self.fill(deployment.fleet)
+                elif deployment.entry.load == "now":
+                    await self._load_again(deployment)
         self.settled.set()
+        self.loader.start()
+        await self.hosts.warm_up()
 
-    def add(self, entry: ModelEntry) -> ManagedModel:
-        """Start a model that did not run."""
-        model = self.models[entry.name] = ManagedModel(entry, self._policy)
-        self._fill(model.fleet)
-        return model
+    async def _load_again(self, deployment: Deployment) -> None:
+        try:
+            await self.loader.begin(deployment)
+        except MlosError as err:
+            self.fail(deployment.fleet, err)
 
-    def begin_replace(self, entry: ModelEntry) -> Fleet:
-        """Start a candidate beside the fleet that serves.
+    def add(self, entry: ModelEntry) -> Deployment:
+        """A further model, or a further version of one. Nothing of it runs yet."""
+        model = self.models.get(entry.name)
+        if model is None:
+            model = self.models[entry.name] = ManagedModel(entry.name)
+        deployment = model.add(entry, self._policy)
+        model.changed()
+        return deployment
+
+    def anew(self, deployment: Deployment, entry: ModelEntry | None = None) -> None:
+        """A fresh fleet in the place of one whose workers are gone, or never were."""
+        deployment.fleet.retire()
+        deployment.fleet = Fleet(deployment, entry or deployment.entry, self._policy)
+        deployment.model.renamed(deployment)
+        deployment.model.changed()
+
+    def begin_candidate(
+        self, deployment: Deployment, entry: ModelEntry, host: PluginHost | None = None
+    ) -> Fleet:
+        """Prepare a fleet beside the one that serves; it takes no channel.
 
         Raises:
             AlreadyExists: one is being started already.
         """
-        model = self.get(entry.name)
-        if model.candidate is not None:
+        if deployment.candidate is not None:
             raise AlreadyExists(
-                f"model {entry.name!r} is being replaced already", hint="wait until that is done"
+                f"model {deployment.entry.title!r} is being replaced already",
+                hint="wait until that is done",
             )
-        model.candidate = Fleet(model, entry, self._policy)
-        self._fill(model.candidate)
-        return model.candidate
+        fleet = Fleet(deployment, entry, self._policy, held=True, host=host)
+        deployment.candidate = fleet
+        return fleet
 
     async def remove(self, name: str) -> None:
         """Drain the workers of a model, then end its channels."""
@@ -98,7 +154,8 @@ class Supervisor:
         error = NotFound(f"model {name!r} is unregistered", hint="register it again")
         model.ending = error
         model.changed()
-        self._retire_all(model)
+        for fleet in model.fleets:
+            self._retire(fleet)
         await self._wait_empty(model)
         self.book.drop_model(model, error)
         close_bell(model)
@@ -106,13 +163,32 @@ class Supervisor:
         if self.models.get(name) is model:
             del self.models[name]
         model.changed()
-        await self.hosts.release(self.plugins_in_use())
+        await self.release_hosts()
 
-    def _retire_all(self, model: ManagedModel) -> None:
-        for fleet in (model.fleet, model.candidate):
+    async def remove_version(self, deployment: Deployment) -> None:
+        """Drain the workers of one version; clients that follow the route go on elsewhere."""
+        model = deployment.model
+        title = deployment.entry.title
+        deployment.removed = NotFound(f"model {title!r} is unregistered", hint="register it again")
+        model.deployments.pop(deployment.version, None)
+        for channel in deployment.channels:
+            if channel.wanted:
+                self.book.drop(channel, deployment.removed)
+        self.rebalance(model)
+        # The channels are another version's before the last worker that looks at them goes.
+        await self.settle_channels(model)
+        for fleet in (deployment.fleet, deployment.candidate):
             if fleet is not None:
-                fleet.retire()
-        for worker in list(model.workers.values()):
+                self._retire(fleet)
+        while deployment.workers:
+            await model.next_change()
+        self.book.drop_version(deployment, deployment.removed)
+        model.changed()
+        await self.release_hosts()
+
+    def _retire(self, fleet: Fleet) -> None:
+        fleet.retire()
+        for worker in fleet.workers:
             self._drain(worker)
 
     async def _wait_empty(self, model: ManagedModel) -> None:
@@ -128,13 +204,62 @@ class Supervisor:
         else:
             self.crew.end(worker)
 
+    # --- routes -----------------------------------------------------------------------
+
+    def version_for(self, model: ManagedModel, wanted: str = "") -> Deployment:
+        """The version that one more channel goes to; raises `NotFound` if it wants none of them."""
+        if wanted:
+            return model.version(wanted)
+        counts = {d.version: len(d.channels) for d in model.deployments.values()}
+        return model.deployments[assign(counts, model.shares)]
+
+    def rebalance(self, model: ManagedModel) -> None:
+        """Channels that follow the route are spread over its versions by weight."""
+        following = [c for c in model.channels.values() if not c.wanted and not c.only]
+        counts = dict.fromkeys((c.deployment.version for c in following), 0)
+        for channel in following:
+            counts[channel.deployment.version] += 1
+        for source, target in moves(counts, model.shares):
+            channel = next(c for c in following if c.deployment.version == source)
+            following.remove(channel)
+            self.book.move(channel, model.deployments[target])
+        model.changed()
+
+    def set_route(self, model: ManagedModel, route: Route) -> None:
+        """Another route; the channels that follow it move at once."""
+        model.route = route
+        self.rebalance(model)
+
+    async def settle_channels(self, model: ManagedModel) -> None:
+        """Wait until no channel is looked at by another version than its own, or nobody else
+        is there to look at it. Bounded by the drain timeout."""
+
+        def settled() -> bool:
+            workers = {worker.owner: worker for worker in model.workers.values()}
+            return not any(
+                workers[owner].fleet.deployment is not channel.deployment
+                for channel in model.channels.values()
+                for owner in channel.served
+                if owner in workers
+            )
+
+        try:
+            async with asyncio.timeout(self._config.drain_timeout):
+                while not settled():
+                    await model.next_change()
+        except TimeoutError:
+            _log.warning("channels_unsettled", model=model.name)
+
     # --- fleets -----------------------------------------------------------------------
 
-    def _fill(self, fleet: Fleet) -> None:
+    def fill(self, fleet: Fleet) -> None:
+        """Start a worker in every place that has none."""
         fleet.started = True
+        fleet.deployment.unloaded = False
         for instance in fleet.instances:
             if instance.worker is None and instance.timer is None:
                 self._start(fleet, instance)
+        fleet.model.changed()
 
     def _start(self, fleet: Fleet, instance: Instance) -> None:
         instance.timer = None
@@ -143,26 +268,36 @@ class Supervisor:
         try:
             self.crew.start(fleet, instance)
         except MlosError as err:
-            self._fail(fleet, err)
+            self.fail(fleet, err)
 
     def worker_ready(self, worker: Worker) -> None:
-        """It reported that it is ready: give it the channels, then see that it answers."""
-        if worker.state == "ready" and not self.crew.stopping:
-            if worker.instance is not None:
-                worker.instance.restarts.loaded(self._loop.time())
-            self.book.serve_all(worker)
-            self.worker_served(worker)
+        """It reported that it is ready: see that it answers, then give it the channels.
 
-    def worker_served(self, worker: Worker) -> None:
-        """It answered a `Serve`; with the last one the data plane is put to the test."""
-        if worker.serves and not worker.asked and not worker.proven and not worker.proving:
+        A worker that follows others of its fleet gets them at once: requests may wait.
+        """
+        if worker.state != "ready" or self.crew.stopping:
+            return
+        if worker.instance is not None:
+            worker.instance.restarts.loaded(self._loop.time())
+        if worker.fleet.ever_ready and not worker.fleet.held:
+            self.admit(worker)
+        if not worker.proven and not worker.proving:
             worker.proving = True
             self._tasks.spawn(self._prove(worker), f"prove {worker.spec.model} {worker.owner}")
+
+    def admit(self, worker: Worker) -> None:
+        """Give a worker the clients' channels."""
+        worker.admitted = True
+        self.book.serve_all(worker)
+
+    def worker_served(self, worker: Worker) -> None:
+        """It answered a `Serve`."""
+        worker.fleet.model.changed()
 
     async def _prove(self, worker: Worker) -> None:
         model = worker.fleet.model
         try:
-            await self._verify(model.name)
+            await self._verify(model.name, worker.owner)
         except MlosError as err:
             worker.proving = False
             if worker.owner in model.workers and worker.state == "ready":
@@ -183,24 +318,47 @@ class Supervisor:
         fleet = worker.fleet
         worker.proven = True
         fleet.ever_ready = True
+        fleet.deployment.used_at = self._loop.time()
         if worker.instance is not None:
             worker.instance.restarts.proven()
         _log.info("worker_ready", model=worker.spec.model, owner=worker.owner, pid=worker.pid)
-        model = fleet.model
-        if fleet is model.candidate:
-            self._promote(model, fleet)
-        if fleet is model.fleet:
-            self._drain_leftovers(model)
-        model.changed()
+        if not fleet.held and not worker.admitted:
+            self.admit(worker)
+        if fleet is fleet.deployment.fleet:
+            self._drain_leftovers(fleet.deployment)
+            self.rebalance(fleet.model)
+        fleet.model.changed()
 
-    def _promote(self, model: ManagedModel, candidate: Fleet) -> None:
-        old, model.fleet, model.candidate = model.fleet, candidate, None
-        old.retire()
-        _log.info("model_replaced", model=model.name, version=candidate.entry.version)
+    def promote(self, fleet: Fleet) -> Fleet:
+        """The candidate serves in the place of the old fleet, which is returned and drains."""
+        deployment = fleet.deployment
+        old, deployment.fleet, deployment.candidate = deployment.fleet, fleet, None
+        fleet.held = False
+        fleet.expects = None
+        deployment.model.renamed(deployment)
+        self._retire(old)
+        _log.info("model_replaced", model=deployment.model.name, version=fleet.entry.version)
+        deployment.model.changed()
+        return old
 
-    def _drain_leftovers(self, model: ManagedModel) -> None:
-        for worker in list(model.workers.values()):
-            if worker.instance is None or worker.fleet.retired:
+    def abandon(self, fleet: Fleet) -> None:
+        """The candidate is not taken: what it holds it finishes, the old fleet goes on."""
+        if fleet.deployment.candidate is fleet:
+            fleet.deployment.candidate = None
+        self._retire(fleet)
+        fleet.model.changed()
+
+    def unload(self, deployment: Deployment) -> None:
+        """Drain what serves a version and what was to; its channels stay."""
+        for fleet in (deployment.fleet, deployment.candidate):
+            if fleet is not None:
+                self._retire(fleet)
+        deployment.candidate = None
+        deployment.model.changed()
+
+    def _drain_leftovers(self, deployment: Deployment) -> None:
+        for worker in deployment.workers:
+            if worker.instance is None or (worker.fleet.retired and worker.state != "draining"):
                 self._drain(worker)
 
     def worker_gone(self, worker: Worker) -> None:
@@ -216,10 +374,12 @@ class Supervisor:
         )
         if fleet.retired or instance is None or self.crew.stopping:
             return
-        fleet.model.restarts += 1
+        fleet.deployment.restarts += 1
         delay = instance.restarts.died(self._loop.time())
-        if worker.problem is not None and not fleet.ever_ready and _is_final(worker.problem):
-            self._fail(fleet, worker.problem)
+        if fleet.held:
+            self.fail(fleet, worker.problem or _ended(worker))
+        elif worker.problem is not None and not fleet.ever_ready and _is_final(worker.problem):
+            self.fail(fleet, worker.problem)
         elif delay is None:
             self._give_up(fleet, instance, worker)
         elif delay == 0:
@@ -236,22 +396,23 @@ class Supervisor:
         )
         instance.given_up = True
         if all(other.given_up for other in fleet.instances):
-            self._fail(fleet, error)
+            self.fail(fleet, error)
         else:
             _log.error("instance_given_up", model=name, instance=instance.index, reason=str(error))
 
-    def _fail(self, fleet: Fleet, error: MlosError) -> None:
-        model = fleet.model
+    def fail(self, fleet: Fleet, error: MlosError) -> None:
+        """A fleet is given up; clients of what it served are told why."""
+        deployment = fleet.deployment
         fleet.error = error
         fleet.retire()
-        _log.error("model_failed", model=model.name, reason=str(error))
+        _log.error("model_failed", model=fleet.entry.title, reason=str(error))
         for worker in fleet.workers:
             self.crew.end(worker)
-        if fleet is model.candidate:
-            model.candidate = None
-        else:
-            self.book.drop_model(model, error)
-        model.changed()
+        if fleet is deployment.candidate:
+            deployment.candidate = None
+        elif fleet is deployment.fleet:
+            self.book.drop_version(deployment, error)
+        deployment.model.changed()
 
     # --- adoption ---------------------------------------------------------------------
 
@@ -263,17 +424,23 @@ class Supervisor:
                 lost.append(survivor)
         for survivor in lost:
             adoption.kill(survivor)
+        for survivor in lost:
+            # What it held is not touched before it is certainly gone.
+            await asyncio.to_thread(adoption.wait_ended, survivor)
             adoption.release(survivor)
         while self.crew.adopting:
             await self.crew.adopting[0].fleet.model.next_change()
 
     def _expect(self, survivor: adoption.Survivor) -> bool:
-        model = self.models.get(survivor.record.model)
-        if model is None:
-            return False
-        model.fleet.started = True
-        free = next((i for i in model.fleet.instances if i.worker is None), None)
-        return self.crew.expect(survivor, model.fleet, free)
+        record = survivor.record
+        model = self.models.get(record.model)
+        deployment = model.deployments.get(record.version) if model is not None else None
+        if deployment is None or deployment.entry.registered_at != record.registered_at:
+            return False  # of a version that was never promoted, or that is gone
+        fleet = deployment.fleet
+        fleet.started = fleet.ever_ready = True
+        free = next((i for i in fleet.instances if i.worker is None), None)
+        return self.crew.expect(survivor, fleet, free)
 
     # --- ending -----------------------------------------------------------------------
 
@@ -283,13 +450,17 @@ class Supervisor:
         for model in self.models.values():
             model.ending = Unavailable("the daemon is going down")
             model.changed()
-            self._retire_all(model)
+            for worker in list(model.workers.values()):
+                self._drain(worker)
+            for fleet in model.fleets:
+                fleet.retire()
         for model in self.models.values():
             await self._wait_empty(model)
 
     async def stop(self, *, keep_workers: bool) -> None:
         """Let go of everything; without `keep_workers`, nothing of ours is left running."""
         self.crew.stopping = True
+        await self.loader.stop()
         await self._tasks.stop()
         if keep_workers:
             self.crew.let_go()
@@ -304,6 +475,13 @@ class Supervisor:
         await self.hosts.stop()
         for model in self.models.values():
             close_bell(model)
+
+
+def _ended(worker: Worker) -> LoadFailed:
+    return LoadFailed(
+        f"a worker of the new {worker.fleet.entry.title} ended with {_how(worker)}",
+        hint="see the daemon's log; the old one goes on",
+    )
 
 
 def _is_final(problem: MlosError) -> bool:

@@ -11,11 +11,21 @@ from typing import TYPE_CHECKING, Literal
 from mlos_core.daemon import procs
 from mlos_core.daemon.peer import Peer
 from mlos_core.errors import MlosError
-from mlos_core.ipc.messages import AskStats, Drain, Stats, WorkerSpec, WorkerState, WorkerStats
+from mlos_core.ipc import framing
+from mlos_core.ipc.messages import (
+    AskSamples,
+    AskStats,
+    Drain,
+    SamplesTaken,
+    Stats,
+    WorkerSpec,
+    WorkerState,
+    WorkerStats,
+)
 from mlos_core.types import Signature
 
 if TYPE_CHECKING:
-    from mlos_core.daemon.model import Fleet, Instance
+    from mlos_core.daemon.deployment import Fleet, Instance
 
 State = Literal["forking"] | WorkerState
 _ids = itertools.count(1)
@@ -25,6 +35,7 @@ class Worker:
     """One worker: its process, its connection and what it serves.
 
     `proven` means that the data plane answered after the worker had said it is ready.
+    `admitted` workers are given the clients' channels; `left` ones claim nothing more.
     `serving` and `asked` hold channel ids: served, and `Serve` sent but not answered.
     """
 
@@ -40,6 +51,8 @@ class Worker:
         self.signature: Signature | None = None
         self.proven = False
         self.proving = False
+        self.admitted = False
+        self.left = False
         self.launch: asyncio.Task[None] | None = None
         self.problem: MlosError | None = None
         self.exit_status: int | None = None
@@ -48,6 +61,7 @@ class Worker:
         self.timers: dict[str, asyncio.TimerHandle] = {}
         self.stats = WorkerStats()
         self._asking: dict[int, asyncio.Future[WorkerStats]] = {}
+        self._samples: dict[int, asyncio.Future[int]] = {}
 
     @property
     def owner(self) -> int:
@@ -74,8 +88,6 @@ class Worker:
         if self.state not in ("ready", "draining") or self.peer is None:
             return False
         self.state = "draining"
-        # Its last counters, before there is nobody left to ask.
-        self.peer.send(AskStats(0))
         return self.peer.send(Drain())
 
     def kill(self) -> None:
@@ -93,8 +105,10 @@ class Worker:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
-        for future in self._asking.values():
-            future.cancel()
+        for asked in self._asking.values():
+            asked.cancel()
+        for samples in self._samples.values():
+            samples.cancel()
 
     # --- statistics -------------------------------------------------------------------
 
@@ -111,6 +125,26 @@ class Worker:
         finally:
             del self._asking[id]
         return self.stats
+
+    async def ask_samples(self, within: float) -> int:
+        """A memory file of requests it answered, which is the caller's; -1 if it has none."""
+        if self.peer is None or self.state != "ready":
+            return -1
+        id = next(_ids)
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._samples[id] = future
+        self.peer.send(AskSamples(id))
+        await asyncio.wait((future,), timeout=within)
+        del self._samples[id]
+        return future.result() if future.done() and not future.cancelled() else -1
+
+    def told_samples(self, message: SamplesTaken, fds: list[int]) -> None:
+        """The answer to `ask_samples`."""
+        future = self._samples.get(message.id)
+        if future is None or future.done() or len(fds) != 1:
+            framing.close_all(fds)
+        else:
+            future.set_result(fds[0])
 
     def told_stats(self, message: Stats) -> None:
         """The answer to `ask_stats`."""

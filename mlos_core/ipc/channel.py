@@ -116,6 +116,11 @@ def close(fd: int, problem: Problem, event_fd: int = -1) -> None:
                 os.eventfd_write(event_fd, 1)
 
 
+def clear_lane(fd: int, lane: int) -> None:
+    """A worker died: its lane serves this channel no longer."""
+    lib.mlos_segment_clear_lane(fd, lane)  # a segment that is no channel any more has no lanes
+
+
 class Mapping:
     """A mapped segment. It stays mapped as long as this object or any view of it lives.
 

@@ -129,9 +129,10 @@ class PluginInfo(msgspec.Struct, frozen=True):
 
 
 class HostReady(_Message):
-    """The plugin is imported and the host can fork workers."""
+    """The plugin is imported and the host can fork workers. `core` is its mlos-core's version."""
 
     plugin: PluginInfo
+    core: str = ""
 
 
 class HostBroken(_Message):
@@ -287,8 +288,8 @@ class HeldAll(_Message):
     """No further `Held` follows."""
 
 
-class Start(_Message):  # fds: doorbell
-    """Daemon to a new worker: load the model."""
+class Start(_Message):  # fds: doorbell, and perhaps a memory file of samples
+    """Daemon to a new worker: load the model, and warm it with the samples."""
 
 
 class Adopted(_Message):
@@ -397,12 +398,25 @@ class WorkerStats(msgspec.Struct, frozen=True):
 
 
 class Stats(_Message):
-    """Worker to daemon."""
+    """Worker to daemon; with the id 0 its last ones, unasked, before it ends."""
 
     id: int
     stats: WorkerStats
 
 
-ToWorker = Start | Adopted | Serve | Unserve | Release | Recover | Drain | AskStats
-FromWorker = WorkerHello | Held | HeldAll | WorkerReport | Serving | Unserved | Stats
+class AskSamples(_Message):
+    """Daemon to worker: which requests can a successor be warmed with? Answered by
+    `SamplesTaken`."""
+
+    id: int
+
+
+class SamplesTaken(_Message):  # fds: a memory file
+    """Worker to daemon."""
+
+    id: int
+
+
+ToWorker = Start | Adopted | Serve | Unserve | Release | Recover | Drain | AskStats | AskSamples
+FromWorker = WorkerHello | Held | HeldAll | WorkerReport | Serving | Unserved | Stats | SamplesTaken
 FirstMessage = Hello | WorkerHello

@@ -101,6 +101,7 @@ class WorkerPort:
         self._orders: collections.deque[Any] = collections.deque()
         self._leaving: list[Any] = []  # removals that wait for held requests
         self._claiming = True
+        self._left: Callable[[], None] = lambda: None
         self._reported: set[int] = set()
         self.copied_bytes = 0
         self.cancelled = 0
@@ -181,8 +182,12 @@ class WorkerPort:
         """Make a blocked `next` return."""
         lib.mlos_port_interrupt(self._pointer)
 
-    def stop_claiming(self) -> None:
-        """Claim nothing from now on; what is claimed can still be answered."""
+    def stop_claiming(self, left: Callable[[], None] = lambda: None) -> None:
+        """Claim nothing from now on; what is claimed can still be answered.
+
+        The claiming thread calls `left` when it has come by.
+        """
+        self._left = left
         self._order(None)
 
     def broken(self) -> list[tuple[int, str]]:
@@ -256,8 +261,9 @@ class WorkerPort:
             order = self._orders.popleft()
             if order is None:
                 if self._claiming:
+                    self._claiming = False
                     lib.mlos_port_leave(self._pointer)
-                self._claiming = False
+                    self._left()
             else:
                 order()
         # What stays in line brings the next claim back here: removals that wait for held

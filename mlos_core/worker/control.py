@@ -27,6 +27,7 @@ from mlos_core.errors import ChannelBroken, MlosError, ProtocolError
 from mlos_core.ipc.framing import Connection, Frame, close_all, decode
 from mlos_core.ipc.messages import (
     Adopted,
+    AskSamples,
     AskStats,
     Drain,
     Held,
@@ -34,6 +35,7 @@ from mlos_core.ipc.messages import (
     Problem,
     Recover,
     Release,
+    SamplesTaken,
     Serve,
     Serving,
     Start,
@@ -51,6 +53,7 @@ from mlos_core.worker.channels import Channels
 from mlos_core.worker.link import Link
 from mlos_core.worker.orphan import Orphanhood
 from mlos_core.worker.port import Port
+from mlos_core.worker.samples import Samples
 from mlos_core.worker.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -72,13 +75,22 @@ class Control:
         port: shared with the loop.
         connection: to the daemon, non-blocking, after `Start`.
         tally: shared with the loop, read here.
+        samples: likewise.
     """
 
-    def __init__(self, spec: WorkerSpec, port: Port, connection: Connection, tally: Tally) -> None:
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        port: Port,
+        connection: Connection,
+        tally: Tally,
+        samples: Samples | None = None,
+    ) -> None:
         self.draining = False
         self._spec = spec
         self._port = port
         self._tally = tally
+        self._samples = samples or Samples()
         self._link = Link(spec.socket, connection)
         self._channels = Channels(port)
         self._orphanhood = Orphanhood(spec.orphan_grace)
@@ -135,6 +147,8 @@ class Control:
                 self._wait()
                 self._turn()
             self._turn()
+            if self.draining:
+                self._tell_stats(0)  # unasked: nobody can ask any more
             self._link.close()
             self._channels.close()
         except BaseException:
@@ -193,9 +207,8 @@ class Control:
             return
         log.info("draining: %s", why)
         self.draining = True
-        self._port.stop_claiming()
-        self._port.interrupt()
-        self._tell(WorkerReport("draining"))
+        # Said by the loop, once it claims nothing more.
+        self._port.stop_claiming(lambda: self.report("draining"))
 
     # --- messages ---------------------------------------------------------------------
 
@@ -223,10 +236,16 @@ class Control:
             case Drain():
                 self._drain("asked by the daemon")
             case AskStats(id=number):
-                statistics = self._tally.statistics(self._port, len(self._channels))
-                self._link.send(Stats(number, statistics))
+                self._tell_stats(number)
+            case AskSamples(id=number):
+                fd = self._samples.write()
+                self._link.send(SamplesTaken(number), (fd,))
+                close_all([fd])
             case Start() | Adopted():
                 log.debug("the daemon says %s", type(message).__name__)
+
+    def _tell_stats(self, number: int) -> None:
+        self._link.send(Stats(number, self._tally.statistics(self._port, len(self._channels))))
 
     def _serve(self, message: Serve, fds: list[int]) -> None:
         try:

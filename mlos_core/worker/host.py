@@ -20,6 +20,7 @@ import sys
 import traceback
 from typing import Final
 
+from mlos_core import __version__
 from mlos_core.errors import MlosError, ProtocolError, Unavailable
 from mlos_core.ipc.framing import Connection, close_all, decode
 from mlos_core.ipc.messages import Exited, Fork, Forked, HostBroken, HostReady, WorkerSpec
@@ -114,7 +115,7 @@ def serve(name: str, connection: Connection) -> int:
     # What exists now is shared with all workers: keep the collector from touching it.
     gc.collect()
     gc.freeze()
-    connection.send(HostReady(info))
+    connection.send(HostReady(info, __version__))
     try:
         Host(plugin, connection).run()
     except (Unavailable, OSError):

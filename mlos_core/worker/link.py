@@ -15,6 +15,7 @@ from mlos_core.errors import MlosError, ProtocolError, Unavailable
 from mlos_core.ipc.framing import Connection, Frame, close_all, decode
 from mlos_core.ipc.messages import Start, WorkerHello, WorkerSpec
 from mlos_core.worker.orphan import Backoff
+from mlos_core.worker.samples import Inputs, read
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,9 @@ def dial(path: str) -> Connection:
     return Connection(sock)
 
 
-def first_contact(spec: WorkerSpec) -> tuple[Connection, int]:
-    """Introduce a new worker; the connection and the doorbell that came with `Start`.
+def first_contact(spec: WorkerSpec) -> tuple[Connection, int, list[Inputs]]:
+    """Introduce a new worker; the connection, and what came with `Start`: the doorbell, and
+    inputs to warm with.
 
     Raises:
         Unavailable: no daemon answered within the spec's grace.
@@ -53,20 +55,23 @@ def first_contact(spec: WorkerSpec) -> tuple[Connection, int]:
             time.sleep(min(backoff.wait_s(now), end - now))
 
 
-def _introduce(spec: WorkerSpec, timeout: float) -> tuple[Connection, int]:
+def _introduce(spec: WorkerSpec, timeout: float) -> tuple[Connection, int, list[Inputs]]:
     connection = dial(spec.socket)
     fds: list[int] = []
     try:
         connection.send(WorkerHello(spec, os.getpid()))
         body, fds = connection.receive(timeout)
         decode(body, Start)
-        if len(fds) != 1:
-            raise ProtocolError("Start comes with one descriptor, the doorbell")
+        if not 1 <= len(fds) <= 2:
+            raise ProtocolError("Start comes with the doorbell's descriptor")
+        samples = [inputs for fd in fds[1:] for inputs in read(fd)]
+        close_all(fds[1:])
+        del fds[1:]
     except BaseException:
         close_all(fds)
         connection.close()
         raise
-    return connection, fds[0]
+    return connection, fds[0], samples
 
 
 class Link:

@@ -148,8 +148,8 @@ class Port(Protocol):
         """Make a waiting `next` return None."""
         ...
 
-    def stop_claiming(self) -> None:
-        """`next` and `poll` return None from now on."""
+    def stop_claiming(self, left: Callable[[], None] = lambda: None) -> None:
+        """`next` and `poll` return None from now on; `left` is called when that is so."""
         ...
 
     def broken(self) -> list[tuple[int, str]]:

@@ -17,6 +17,7 @@ from mlos_core.errors import LoadFailed, MlosError
 from mlos_core.ipc.messages import WorkerSpec
 from mlos_core.ipc.native import arm_from_environment
 from mlos_core.ipc.worker import WorkerPort
+from mlos_core.resources.placement import apply_placement
 from mlos_core.smi import EngineModel, Model, ModelPackage, Plugin, TensorModel
 from mlos_core.types import Signature
 from mlos_core.worker import logs
@@ -25,6 +26,7 @@ from mlos_core.worker.control import Control, problem_of
 from mlos_core.worker.engine_loop import EngineLoop
 from mlos_core.worker.link import first_contact
 from mlos_core.worker.port import Port
+from mlos_core.worker.samples import Inputs, Samples, read_file
 from mlos_core.worker.tally import Tally
 from mlos_core.worker.warmup import warm_up
 
@@ -38,7 +40,7 @@ def run(spec: WorkerSpec, plugin: Plugin) -> int:
     logs.configure(spec)
     arm_from_environment(spec.owner)
     try:
-        connection, bell_fd = first_contact(spec)
+        connection, bell_fd, given = first_contact(spec)
     except MlosError as err:
         log.error("%s", err)
         return err.exit_code
@@ -50,12 +52,12 @@ def run(spec: WorkerSpec, plugin: Plugin) -> int:
         poll_max_us=spec.poll_max_us,
         max_attempts=spec.max_attempts,
     )
-    tally = Tally()
-    control = Control(spec, port, connection, tally)
+    tally, samples = Tally(), Samples()
+    control = Control(spec, port, connection, tally, samples)
     _listen_for_signals(control)
     control.start()
     try:
-        return _live(spec, plugin, port, tally, control)
+        return _live(spec, plugin, port, tally, control, samples, given)
     except BaseException:
         log.critical("the worker failed", exc_info=True)
         return _EX_SOFTWARE
@@ -72,12 +74,24 @@ def _listen_for_signals(control: Control) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _live(spec: WorkerSpec, plugin: Plugin, port: Port, tally: Tally, control: Control) -> int:
+def _live(
+    spec: WorkerSpec,
+    plugin: Plugin,
+    port: Port,
+    tally: Tally,
+    control: Control,
+    samples: Samples,
+    given: list[Inputs],
+) -> int:
     try:
+        apply_placement(spec.cpus, spec.numa_node)
         model = load(spec, plugin)
         control.report("warming", model.signature)
+        if spec.warmup_inputs:
+            given.append(read_file(spec.warmup_inputs))
         if spec.warmup:
-            warm_up(model)
+            warm_up(model, given)
+        given.clear()
     except BaseException as err:
         told = err if isinstance(err, MlosError) else _load_failed(spec, err)
         log.error("%s", told, exc_info=None if told is err else err)
@@ -88,11 +102,12 @@ def _live(spec: WorkerSpec, plugin: Plugin, port: Port, tally: Tally, control: C
     gc.freeze()
     control.report("ready", model.signature)
     loop = (
-        BatchLoop(port, model, spec.batch, tally, control.loop_paused)
+        BatchLoop(port, model, spec.batch, tally, control.loop_paused, samples.keep)
         if isinstance(model, TensorModel)
         else EngineLoop(port, model, tally, control.loop_paused)
     )
     loop.run()
+    tally.engine_ends()
     model.close()
     return 0
 

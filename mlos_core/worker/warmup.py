@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from mlos_core.errors import LoadFailed
-from mlos_core.smi import EngineModel, Model
-from mlos_core.types import BYTES, DTYPES, Array, Signature, TensorSpec
+from mlos_core.smi import EngineModel, Model, TensorModel
+from mlos_core.types import BYTES, DTYPES, Array, Signature, TensorSpec, check_inputs
 from mlos_core.worker.checks import OutputCheck, as_error
 
 log = logging.getLogger(__name__)
@@ -29,16 +30,20 @@ def is_guesswork(signature: Signature) -> bool:
     return any(size < 0 for spec in signature.inputs for size in spec.shape[first:])
 
 
-def warm_up(model: Model) -> None:
-    """Run one synthetic request.
+def warm_up(model: Model, samples: Sequence[Mapping[str, Array]] = ()) -> None:
+    """Run the samples, or one synthetic request.
 
-    An engine model warms up in `load`. A failure counts only if the request is sure to
-    be one that the model accepts.
+    An engine model warms up in `load`. A failure on zeros counts only if they are sure to be
+    a request that the model accepts; samples are.
 
     Raises:
         LoadFailed: the model cannot compute a request that fits its signature.
     """
     if isinstance(model, EngineModel):
+        return
+    if samples:
+        for sample in samples:
+            _run_sample(model, sample)
         return
     inputs = {spec.name: zeros(spec) for spec in model.signature.inputs if not spec.optional}
     for array in inputs.values():
@@ -54,6 +59,21 @@ def warm_up(model: Model) -> None:
                 hint="register it with warm-up off if zeros are no input it can take",
             ) from error
         log.warning("warm-up skipped, the sizes of the inputs are unknown: %s", told.message)
+
+
+def _run_sample(model: TensorModel, sample: Mapping[str, Array]) -> None:
+    inputs = dict(sample)
+    for array in inputs.values():
+        array.flags.writeable = False
+    try:
+        check_inputs(model.signature, inputs)
+        outputs = model.infer(inputs, _allocate)
+        OutputCheck(model.signature).select(outputs, ())
+    except BaseException as error:
+        raise LoadFailed(
+            f"the model fails on a request to warm it with: {as_error(error).message}",
+            hint="its inputs are those of --warmup-inputs, or ones that the old version answered",
+        ) from error
 
 
 def _allocate(name: str, dtype: str, shape: tuple[int, ...]) -> Array:

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Loading and unloading versions: on demand, when idle, and when memory is short."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from mlos_core.config import Config
+from mlos_core.daemon.deployment import Deployment
+from mlos_core.daemon.logs import Log
+from mlos_core.daemon.model import ManagedModel
+from mlos_core.daemon.sentries import Sentries
+from mlos_core.daemon.tasks import Tasks
+from mlos_core.errors import DeadlineExceeded, MlosError
+from mlos_core.resources.budget import Budget, Loaded
+from mlos_core.resources.memory import estimate, pss_of
+
+if TYPE_CHECKING:
+    from mlos_core.daemon.supervisor import Supervisor
+
+_PERIOD: Final = (0.05, 5.0)
+_STATS_TIMEOUT: Final = 1.0
+_log = Log("loading")
+
+
+class Loader:
+    """Decides what is in memory; the supervisor starts and drains."""
+
+    def __init__(self, config: Config, supervisor: Supervisor) -> None:
+        self._config = config
+        self._supervisor = supervisor
+        self._budget = Budget(config.memory_budget)
+        self._admission = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks()
+        self._waking: dict[Deployment, asyncio.Task[None]] = {}
+        self.sentries = Sentries(self.wake)
+
+    def start(self) -> None:
+        """Begin to look after idle models."""
+        self._tasks.spawn(self._keep(), "keep alive")
+
+    async def stop(self) -> None:
+        """No more loading or unloading."""
+        self.sentries.stop()
+        await self._tasks.stop()
+
+    # --- loading ----------------------------------------------------------------------
+
+    def wake(self, deployment: Deployment) -> None:
+        """A request came for a version that is not loaded."""
+        if deployment not in self._waking:
+            name = f"wake {deployment.entry.title}"
+            task = self._waking[deployment] = self._tasks.spawn(self._wake(deployment), name)
+            task.add_done_callback(lambda _: self._waking.pop(deployment, None))
+
+    async def _wake(self, deployment: Deployment) -> None:
+        try:
+            await self.begin(deployment)
+        except MlosError as err:
+            # Whoever waits in a channel must hear of it; the next one may have more luck.
+            _log.warning("not_loaded", model=deployment.entry.title, reason=str(err))
+            self._supervisor.book.drop_version(deployment, err)
+
+    async def begin(self, deployment: Deployment) -> None:
+        """Start the workers of a version that is not loaded.
+
+        Raises:
+            OutOfMemory: the budget has no room, and nothing that may go makes enough.
+            MlosError: it is being unregistered.
+        """
+        while deployment.unloading:
+            await deployment.model.next_change()
+        async with self._admission:
+            if deployment.ending is not None:
+                deployment.raise_if_over()
+            if deployment.error is not None:
+                self._supervisor.anew(deployment)
+            if deployment.fleet.started:
+                return
+            await self._make_room(deployment)
+            self.sentries.relieve(deployment)
+            deployment.used_at = self._loop.time()
+            _log.info("model_loads", model=deployment.entry.title)
+            self._supervisor.fill(deployment.fleet)
+        self._tasks.spawn(self._measure_when_ready(deployment), "measure")
+
+    async def load(self, deployment: Deployment, within: float) -> None:
+        """Load a version and wait until it is ready.
+
+        Raises:
+            MlosError: why it is not.
+        """
+        await self.begin(deployment)
+        model = deployment.model
+        await model.wait_until(lambda: deployment.state == "ready", within, deployment)
+
+    # --- memory -----------------------------------------------------------------------
+
+    async def _make_room(self, deployment: Deployment) -> None:
+        if not self._budget.limit:
+            return
+        await self._look_at_use(self._everything())
+        loaded = [self._loaded(d) for d in self._everything() if d.fleet.started]
+        need = self._need(deployment)
+        going = self._budget.admit(need, loaded, title=deployment.entry.title)
+        for name, version in going:
+            evicted = self._supervisor.models[name].deployments[version]
+            _log.info("model_makes_room", model=evicted.entry.title, for_=deployment.entry.title)
+            await self.unload(evicted)
+
+    def _need(self, deployment: Deployment) -> int:
+        entry = deployment.entry
+        return deployment.memory or entry.memory or estimate(entry.path) * entry.instances
+
+    def _loaded(self, deployment: Deployment) -> Loaded:
+        entry = deployment.entry
+        reason = ""
+        if entry.load == "now" and entry.keep_alive < 0:
+            reason = "is loaded for good"
+        elif deployment.state != "ready":
+            reason = f"is {deployment.state}"
+        return Loaded(
+            entry.name,
+            entry.version,
+            self._need(deployment),
+            deployment.used_at,
+            evictable=not reason,
+            reason=reason,
+        )
+
+    async def _measure_when_ready(self, deployment: Deployment) -> None:
+        try:
+            await deployment.model.wait_until(
+                lambda: deployment.state == "ready", self._config.load_timeout, deployment
+            )
+        except MlosError:
+            return
+        await self.measure(deployment)
+
+    async def measure(self, deployment: Deployment) -> None:
+        """Note what the workers of a version take."""
+        pids = [worker.pid for worker in deployment.workers if worker.pid]
+        held = await asyncio.to_thread(pss_of, pids)
+        if held and deployment.state == "ready":
+            deployment.memory = sum(held.values())
+
+    # --- unloading --------------------------------------------------------------------
+
+    async def unload(self, deployment: Deployment) -> None:
+        """Drain the workers of a version; it stays registered, and its channels open.
+
+        Raises:
+            DeadlineExceeded: they did not end, although they were told to and then killed.
+        """
+        supervisor, model = self._supervisor, deployment.model
+        if deployment.asleep or deployment.unloading:
+            return
+        deployment.unloading = True
+        try:
+            supervisor.unload(deployment)
+            async with asyncio.timeout(self._config.drain_timeout * 2):
+                while deployment.workers:
+                    await model.next_change()
+        except TimeoutError:
+            title = deployment.entry.title
+            raise DeadlineExceeded(f"the workers of {title!r} do not end") from None
+        finally:
+            deployment.unloading = False
+        if deployment.ending is None:
+            supervisor.anew(deployment)
+        deployment.unloaded = True
+        _log.info("model_unloaded", model=deployment.entry.title)
+        self.sentries.look(deployment)
+        model.changed()
+        await supervisor.release_hosts()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._period())
+            self.sentries.look_around()
+            mortal = [d for d in self._everything() if d.entry.keep_alive >= 0]
+            ready = [d for d in mortal if d.state == "ready"]
+            await self._look_at_use(ready)
+            now = self._loop.time()
+            for deployment in ready:
+                idle = now - deployment.used_at >= deployment.entry.keep_alive
+                if idle and deployment.candidate is None and deployment.state == "ready":
+                    await self._let_go(deployment)
+
+    async def _let_go(self, deployment: Deployment) -> None:
+        try:
+            await self.unload(deployment)
+        except MlosError as err:
+            _log.error("not_unloaded", model=deployment.entry.title, reason=str(err))
+
+    def _period(self) -> float:
+        shortest = min(
+            (d.entry.keep_alive for d in self._everything() if d.entry.keep_alive >= 0),
+            default=_PERIOD[1],
+        )
+        return min(max(shortest / 4, _PERIOD[0]), _PERIOD[1])
+
+    def _everything(self) -> list[Deployment]:
+        models: list[ManagedModel] = list(self._supervisor.models.values())
+        return [deployment for model in models for deployment in model.deployments.values()]
+
+    async def _look_at_use(self, deployments: list[Deployment]) -> None:
+        """Note which of them had requests since the last look, or have some now."""
+        workers = [w for d in deployments for w in d.workers if w.state == "ready"]
+        if workers:
+            await asyncio.gather(*(worker.ask_stats(_STATS_TIMEOUT) for worker in workers))
+        now = self._loop.time()
+        for deployment in deployments:
+            stats = [deployment.past, *(worker.stats for worker in deployment.workers)]
+            seen = sum(one.requests for one in stats)
+            running = sum(float(_level(one.engine.get("num_requests_running"))) for one in stats)
+            if seen != deployment.requests_seen or running:
+                deployment.used_at = now
+            deployment.requests_seen = seen
+
+
+def _level(value: object) -> float:
+    return value if isinstance(value, int | float) else 0.0
