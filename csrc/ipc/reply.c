@@ -141,9 +141,11 @@ static int publish(mlos_port *p, uint32_t index, uint32_t number, const char *he
     /* SYNC POINT: the reply is visible to whoever sees DONE (answer_ready). A worker that
      * comes late finds another word here and changes nothing. */
     if (!slot_move(slot, T_ANSWER, t->word, done)) return lose(p, index, t);
-    channel_notify(c, number);
+    /* A client that polls has its answer already. One that has to be woken, which takes much
+     * longer, finds it counted. */
     let_go(p, index, t);
-    count(p, t, run, now); /* while the client has its answer already */
+    count(p, t, run, now);
+    channel_notify(c, number);
     return 0;
 }
 

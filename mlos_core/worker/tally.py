@@ -66,6 +66,11 @@ class Tally:
         self._batches[size] = (calls + 1, total_ns + took_ns)
         self._joined_ns += took_ns * requests
 
+    def engine_ends(self) -> None:
+        """Keep what the engine says now: it cannot be asked once it is closed."""
+        last = self._engine_statistics()
+        self.engine = lambda: last
+
     def statistics(self, port: Port, channels: int) -> WorkerStats:
         """A snapshot of this and of what the port counted."""
         counted = port.counters()

@@ -71,3 +71,12 @@ def test_steps_of_an_engine_have_no_size():
     tally = Tally()
     tally.executions = 9
     assert batches(tally) == {}
+
+
+def test_a_closed_engine_is_not_asked_again():
+    tally, asked = Tally(), []
+    tally.engine = lambda: asked.append("asked") or {"tokens": 3.0}
+    tally.engine_ends()
+    for _ in range(2):
+        assert tally.statistics(Counted(), 0).engine == {"tokens": 3.0}
+    assert asked == ["asked"]
