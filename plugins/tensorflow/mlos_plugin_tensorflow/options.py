@@ -22,4 +22,5 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     safe_mode: bool = True
     intra_op_threads: Threads | None = None
     inter_op_threads: Threads | None = None
+    fuse: bool = True
     batched: bool | None = None

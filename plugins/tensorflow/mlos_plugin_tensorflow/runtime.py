@@ -9,12 +9,14 @@ from mlos_plugin_tensorflow.options import Options
 
 
 def configure(device: str, options: Options, threads: int) -> None:
-    """Choose the device, and the numbers of threads that the user gave.
+    """Choose the device, the numbers of threads that the user gave, and what may be fused.
 
     Raises:
         LoadFailed: there is no such device, or the runtime already runs with another choice.
     """
     intra, inter = thread_counts(options, threads)
+    # The pass that makes one operator of several; eager calls know nothing like it.
+    tf.config.optimizer.set_experimental_options({"remapping": options.fuse})
     try:
         _choose_device(device)
         if intra is not None and tf.config.threading.get_intra_op_parallelism_threads() != intra:
