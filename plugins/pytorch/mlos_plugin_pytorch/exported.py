@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from mlos_core.errors import LoadFailed
 from mlos_core.types import TensorSpec
 from mlos_plugin_pytorch.blame import sentence
 from mlos_plugin_pytorch.dtypes import name_of
+from mlos_plugin_pytorch.mutation import written
 from mlos_plugin_pytorch.options import Options
 from mlos_plugin_pytorch.program import Argument, Program
 from mlos_plugin_pytorch.results import flatten
@@ -41,7 +43,8 @@ def open_exported(file: Path, options: Options, device: Any) -> Program:
             f"torch cannot load {file.name}: {sentence(err)}",
             hint="export it anew with this version of torch if another one wrote it",
         ) from err
-    inputs, outputs = _Inputs(exported, file.name), _outputs(exported)
+    changed = written(exported)
+    inputs, outputs = _Inputs(exported, changed), _outputs(exported)
     specs = tuple(_spec(name, value, file.name) for name, value in inputs.values.items())
     return Program(
         file.name,
@@ -50,8 +53,8 @@ def open_exported(file: Path, options: Options, device: Any) -> Program:
         inputs=specs,
         outputs=tuple(_spec(name, value, file.name) for name, value in outputs.items()),
         sizes=inputs.sizes,
-        may_batch=one_batch(exported, [*inputs.values.values(), *outputs.values()]),
-        reset=None if options.keep_state else _restorer(exported, module),
+        may_batch=one_batch([*inputs.values.values(), *outputs.values()]),
+        reset=None if options.keep_state else _restorer(exported, module, changed),
     )
 
 
@@ -75,7 +78,7 @@ class _Inputs:
     `values` are the graph's own stand-ins: tensors without data, or symbolic numbers.
     """
 
-    def __init__(self, exported: Any, title: str) -> None:
+    def __init__(self, exported: Any, changed: set[str]) -> None:
         self._structure = exported.call_spec.in_spec
         nodes = {node.name: node for node in exported.graph.nodes if node.op == "placeholder"}
         specs = [
@@ -93,7 +96,7 @@ class _Inputs:
             for place, name in enumerate(self._names)
             if place not in self._fixed
         }
-        self._changed = set(exported.graph_signature.user_inputs_to_mutate.values())
+        self._changed = changed
         self.sizes = _sizes(exported.example_inputs, self._names)
 
     def arguments(self) -> tuple[Argument, ...]:
@@ -161,36 +164,35 @@ def _spec(name: str, value: Any, title: str) -> TensorSpec:
     return TensorSpec(name, name_of(value.dtype, f"{name!r} of {title}"), shape)
 
 
-def one_batch(exported: Any, values: Sequence[Any]) -> bool:
-    """True if dimension 0 of all tensors is one symbol, free from 1 up, and occurs nowhere else."""
+def one_batch(values: Sequence[Any]) -> bool:
+    """True if dimension 0 of all these is one symbol, which occurs nowhere else.
+
+    Its limits don't count: torch writes 2 as the least size of a dimension that it was only
+    asked to keep open, and takes 1.
+    """
     shapes = [tuple(getattr(value, "shape", ())) for value in values]
     if not shapes or not all(shapes):
         return False
     firsts = {_symbol(first) for first, *_ in shapes}
     others = {_symbol(size) for _, *sizes in shapes for size in sizes}
-    first = firsts.pop()
-    if firsts or first is None or first in others:
-        return False
-    limits = {str(symbol): limit for symbol, limit in exported.range_constraints.items()}
-    return first not in limits or limits[first].lower <= 1
+    return len(firsts) == 1 and None not in firsts and not firsts & others
 
 
 def _symbol(size: Any) -> str | None:
-    if isinstance(size, int):
-        return None
-    return str(size.node.expr)
+    return None if isinstance(size, int) else str(size.node.expr)
 
 
-def _restorer(exported: Any, module: Any) -> Callable[[], None] | None:
-    """What puts the buffers that the graph changes back to what the file says."""
-    names = list(exported.graph_signature.buffers_to_mutate.values())
-    if not names:
+def _restorer(exported: Any, module: Any, changed: set[str]) -> Callable[[], None] | None:
+    """What puts the tensors that the graph changes back to what the file says."""
+    signature = exported.graph_signature
+    held = {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
+    tensors = [operator.attrgetter(held[name])(module) for name in sorted(changed & set(held))]
+    if not tensors:
         return None
-    buffers = [module.get_buffer(name) for name in names]
-    first = [buffer.detach().clone() for buffer in buffers]
+    first = [tensor.detach().clone() for tensor in tensors]
 
     def restore() -> None:
-        for buffer, value in zip(buffers, first, strict=True):
-            buffer.copy_(value)
+        for tensor, value in zip(tensors, first, strict=True):
+            tensor.copy_(value)
 
     return restore

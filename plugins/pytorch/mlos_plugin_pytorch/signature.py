@@ -150,6 +150,8 @@ def _outputs(
         return stated
     try:
         return trial.outputs()
+    except LoadFailed:
+        raise
     except MlosError as err:
         raise LoadFailed(
             f"the outputs cannot be found out by a trial: {err.message}",
