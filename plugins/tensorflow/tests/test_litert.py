@@ -34,6 +34,31 @@ def convert(tmp_path):
     return make
 
 
+@pytest.fixture
+def summing(tmp_path):
+    """A recurrent model: y is the sum of all x since its state was empty."""
+    from mlos_plugin_tensorflow.litert.writer import Operator, Tensor, to_bytes
+
+    one = np.ones((1, 1), np.float32)
+    tensors = {
+        "x": Tensor((1, 1, 1)),
+        "weight": Tensor((1, 1), one),
+        "again": Tensor((1, 1), one),
+        "bias": Tensor((1,), one[0] * 0),
+        "state": Tensor((1, 1), variable=True),
+        "y": Tensor((1, 1, 1)),
+    }
+    cell = Operator(
+        "UNIDIRECTIONAL_SEQUENCE_RNN",
+        "SequenceRNNOptions",
+        ("x", "weight", "again", "bias", "state"),
+        ("y",),
+    )
+    file = tmp_path / "summing.tflite"
+    file.write_bytes(to_bytes(tensors, [cell], ["x"], ["y"]))
+    return file
+
+
 def in_process(file, **inputs):
     """What LiteRT's own signature runner answers."""
     interpreter = litert.Interpreter(str(file))
@@ -88,6 +113,13 @@ def test_options_reach_the_model(scaling, load_lite):
     assert load_lite(scaling, signature="serving_default", threads=2).signature.batched
     with pytest.raises(LoadFailed, match="use cpu"):
         load_lite(scaling, device="cuda:0")
+
+
+@pytest.mark.parametrize(("keep", "sums"), [(False, [1, 1, 1]), (True, [1, 2, 3])])
+def test_one_request_does_not_see_what_another_left(keep, sums, summing, load_lite, arena):
+    model = load_lite(summing, keep_state=keep)
+    x = np.ones((1, 1, 1), np.float32)
+    assert [float(model.infer({"x": x}, arena)["y"][0, 0, 0]) for _ in sums] == sums
 
 
 def test_a_file_of_rubbish_is_a_load_failure(tmp_path, load_lite):
