@@ -73,10 +73,9 @@ class Anticipation:
         self._misses = 0
         self._skips = 0
 
-    @property
-    def alone(self) -> bool:
-        """Whoever asked last had no neighbours: nobody is expected."""
-        return self._crowd <= 1
+    def is_alone(self, submitted_ns: int) -> bool:
+        """Whether nobody is expected beside a request: the last one had no neighbours."""
+        return self._crowd <= 1 and submitted_ns >= self._ended_ns
 
     def came(self, rows: int, submitted_ns: int) -> None:
         """A request was claimed; it is of the crowd if it waited while the last call ran."""

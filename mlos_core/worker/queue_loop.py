@@ -62,6 +62,7 @@ class QueueLoop:
         self._port = port
         self._tally = tally
         self._ended = ended
+        self._refuses = policy.when_full == "reject"
         self._delays = policy.max_queue_delay_us > 0
         self._batcher: Batcher[Request] = Batcher(policy)
         self._check_inputs = InputCheck(model.signature)
@@ -99,12 +100,12 @@ class QueueLoop:
             except BaseException as error:
                 fail(request, error)
                 return None
-        self._crowd.came(note.rows, request.submitted_ns)
         return note
 
     def _ran_alone(self, request: Request, note: Note) -> bool:
         """Run a request beside which there is none and none is expected; else let it wait."""
-        short = not (self._delays or note.timeout_ns) and self._crowd.alone
+        since = request.submitted_ns
+        short = not (self._delays or note.timeout_ns) and self._crowd.is_alone(since)
         second = self._port.poll() if short else None
         if short and second is None:
             self._calls.alone(request)
@@ -116,11 +117,13 @@ class QueueLoop:
         return False
 
     def _admit(self, request: Request, note: Note) -> None:
+        since = request.submitted_ns
+        self._crowd.came(note.rows, since)
         self._batcher.add(
             request,
             note.key,
             note.rows,
-            request.submitted_ns,
+            since,
             request.deadline_ns,
             client=request.channel,
             level=note.level,
@@ -147,7 +150,8 @@ class QueueLoop:
             note = self._judge(request)
             if note is not None:
                 self._admit(request, note)
-                self._refuse_overflow(running=False)
+                if self._refuses:
+                    self._refuse_overflow(running=False)
 
     def _patience_ns(self) -> int:
         now = time.monotonic_ns()

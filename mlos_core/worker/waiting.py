@@ -39,8 +39,13 @@ class Group(Generic[Item]):
 
     def add(self, entry: Entry[Item]) -> None:
         """One more."""
-        self.due_ns = min(self.due_ns, entry.due_ns) if self.entries else entry.due_ns
-        bisect.insort(self.entries, entry)
+        entries = self.entries
+        if not entries or entry.due_ns < self.due_ns:
+            self.due_ns = entry.due_ns
+        if not entries or entries[-1] < entry:
+            entries.append(entry)
+        else:
+            bisect.insort(entries, entry)
         self.rows += entry.rows
 
     def remove(self, gone: Iterable[Entry[Item]]) -> None:

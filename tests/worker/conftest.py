@@ -64,6 +64,7 @@ class FakeRequest:
             if not any(array is made for made in self.allocated):
                 self.port.counted["copied_bytes"] += array.nbytes
         self.port.counted["answered"] += 1
+        self.port.ended.append(self)
 
     def again(self, outputs):
         return False
@@ -73,6 +74,7 @@ class FakeRequest:
         self.answered = error
         self.port.counted["answered"] += 1
         self.port.counted["failures"] += 1
+        self.port.ended.append(self)
 
     def emit(self, data, note=None):
         if len(self.ring) >= RING_EVENTS:
@@ -98,10 +100,11 @@ class FakeRequest:
 
 
 class FakePort:
-    """A port whose requests come from a list; `next` never waits."""
+    """A port whose requests come from a list in order; `next` never waits."""
 
     def __init__(self):
         self.waiting = collections.deque()
+        self.ended = []  # in the order of their answers
         self.counted = collections.Counter()
 
     def next(self, timeout=None):

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""The memory of merged calls: used again, never shared with anybody outside."""
+
+import numpy as np
+import pytest
+
+from mlos_core.errors import ModelFailed
+from mlos_core.worker.joining import Joiner, RowStore, Scratch, check_rows
+
+F4 = np.dtype("float32")
+
+
+def test_the_same_size_gives_the_same_array():
+    store = RowStore(8)
+    first, view = store.rows("x", F4, (3, 2))
+    again = store.rows("x", F4, (3, 2))
+    assert again[0] is first
+    assert again[1] is view
+    assert (first.shape, first.flags.c_contiguous) == ((3, 2), True)
+    assert not view.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "shape"),
+    [("z", F4, (3, 2)), ("x", np.dtype("int32"), (3, 2)), ("x", F4, (3, 4)), ("x", F4, (9, 2))],
+)
+def test_another_name_dtype_shape_or_size_beyond_the_limit_has_its_own(name, dtype, shape):
+    store = RowStore(8)
+    first, _ = store.rows("x", F4, (3, 2))
+    other, _ = store.rows(name, dtype, shape)
+    assert (other.dtype, other.shape) == (dtype, shape)
+    assert not np.shares_memory(first, other)
+
+
+def test_what_would_take_too_much_memory_is_not_kept():
+    store = RowStore(8, max_bytes=8 * 2 * 4)
+    small, _ = store.rows("x", F4, (3, 2))
+    large = store.rows("x", F4, (3, 3))
+    assert store.rows("x", F4, (3, 2))[0] is small
+    assert store.rows("x", F4, (3, 3))[0] is not large[0]
+
+
+def test_what_was_longest_unused_makes_room():
+    store = RowStore(1, max_bytes=2 * 4)
+    kept = [store.rows(name, F4, (1, 1))[0] for name in "ab"]
+    store.rows("a", F4, (1, 1))
+    store.rows("c", F4, (1, 1))
+    assert store.rows("a", F4, (1, 1))[0] is kept[0]
+    assert store.rows("b", F4, (1, 1))[0] is not kept[1]
+
+
+def test_a_cleared_store_holds_nothing():
+    store = RowStore(8)
+    first, _ = store.rows("x", F4, (3, 2))
+    store.clear()
+    assert not np.shares_memory(store.rows("x", F4, (3, 2))[0], first)
+
+
+def test_a_second_array_for_an_output_does_not_lie_in_the_first():
+    scratch = Scratch(8)
+    first = scratch.allocate("y", "float32", (4, 2))
+    second = scratch.allocate("y", "float32", (3, 2))
+    assert not np.shares_memory(first, second)
+    scratch.begin()
+    assert scratch.allocate("y", "float32", (4, 2)) is first
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"), [("bytes", (2,)), ("float32", ()), ("float32", (0, 3))]
+)
+def test_odd_outputs_get_room_too(dtype, shape):
+    assert Scratch(8).allocate("y", dtype, shape).shape == shape
+
+
+class Asked:
+    """As much of a request as joining looks at."""
+
+    def __init__(self, *values):
+        self.inputs = {"x": np.array(values, np.float32), "n": np.array(values, object)}
+
+
+def test_inputs_are_joined_one_behind_the_other_and_read_only():
+    joined = Joiner(8).join([Asked(1, 2), Asked(3)])
+    assert {name: array.tolist() for name, array in joined.items()} == {
+        "x": [1, 2, 3],
+        "n": [1, 2, 3],
+    }
+    with pytest.raises(ValueError, match="read-only"):
+        joined["x"][0] = 9
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 4)])
+def test_an_output_without_a_row_for_each_row_of_input_is_the_models_fault(shape):
+    with pytest.raises(ModelFailed, match="for a batch of 2 rows"):
+        check_rows({"y": np.zeros(shape)}, 2)
