@@ -13,6 +13,7 @@ import collections
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from mlos_core.errors import (
@@ -135,23 +136,24 @@ class WorkerPort:
         finished; it goes with the last, and then the claiming thread calls `gone`.
         """
         how = lib.MLOS_REMOVE_FINISH if finish else lib.MLOS_REMOVE_CANCEL
-        leaver = self._seats.get(index)
+        seat = self._seats.get(index)
+        if seat is not None:
+            self._order(partial(self._remove, seat, how, gone))
 
-        def remove() -> None:
-            if leaver is None or self._seats.get(index) is not leaver:
-                return  # it went already, and the index may be another channel's by now
-            if lib.mlos_port_remove(self._pointer, index, how) == AGAIN:
-                self._leaving.append(remove)
-                return
-            for key in [k for k in self._requests if k >> 12 == index]:
-                del self._requests[key]
-            with self._lock:
-                self._reported.discard(index)
-                del self._seats[index]
-            leaver.close()
-            gone()
-
-        self._order(remove)
+    def _remove(self, seat: Seat, how: int, gone: Callable[[], None]) -> None:
+        index = seat.index
+        if self._seats.get(index) is not seat:
+            return  # it went already, and the index may be another channel's by now
+        if lib.mlos_port_remove(self._pointer, index, how) == AGAIN:
+            self._leaving.append(partial(self._remove, seat, how, gone))
+            return
+        for key in [k for k in self._requests if k >> 12 == index]:
+            del self._requests[key]
+        with self._lock:
+            self._reported.discard(index)
+            del self._seats[index]
+        seat.close()
+        gone()
 
     def fds(self, index: int) -> tuple[int, int]:
         """Segment and eventfd of a channel, to hand to a restarted daemon."""

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mlos_core.errors import LoadFailed
+from mlos_core.errors import LoadFailed, MlosError
 from mlos_core.smi import EngineModel, Model, TensorModel
 from mlos_core.types import BYTES, DTYPES, Array, Signature, TensorSpec, check_inputs
 from mlos_core.worker.checks import OutputCheck, as_error
+from mlos_core.worker.joining import rows_of
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,6 @@ def warm_up(model: Model, samples: Sequence[Mapping[str, Array]] = ()) -> None:
         array.flags.writeable = False
     try:
         outputs = model.infer(inputs, _allocate)
-        OutputCheck(model.signature).select(outputs, ())
     except BaseException as error:
         told = as_error(error)
         if not is_guesswork(model.signature):
@@ -59,6 +59,8 @@ def warm_up(model: Model, samples: Sequence[Mapping[str, Array]] = ()) -> None:
                 hint="register it with warm-up off if zeros are no input it can take",
             ) from error
         log.warning("warm-up skipped, the sizes of the inputs are unknown: %s", told.message)
+        return
+    check_outputs(model.signature, inputs, outputs)
 
 
 def _run_sample(model: TensorModel, sample: Mapping[str, Array]) -> None:
@@ -68,12 +70,40 @@ def _run_sample(model: TensorModel, sample: Mapping[str, Array]) -> None:
     try:
         check_inputs(model.signature, inputs)
         outputs = model.infer(inputs, _allocate)
-        OutputCheck(model.signature).select(outputs, ())
     except BaseException as error:
         raise LoadFailed(
             f"the model fails on a request to warm it with: {as_error(error).message}",
             hint="its inputs are those of --warmup-inputs, or ones that the old version answered",
         ) from error
+    check_outputs(model.signature, inputs, outputs)
+
+
+def check_outputs(
+    signature: Signature, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+) -> None:
+    """Raise `LoadFailed` unless the outputs are what the signature announces, shapes too.
+
+    Later calls check no shapes, which would cost time on each; a model that contradicts itself
+    here never serves.
+    """
+    try:
+        chosen = OutputCheck(signature).select(outputs, ())
+    except MlosError as error:
+        raise LoadFailed(error.message, hint=error.hint) from error
+    rows = rows_of(inputs) if signature.batched else 0
+    for spec in signature.outputs:
+        array = chosen.get(spec.name)
+        if array is None:
+            continue
+        fits = len(array.shape) == len(spec.shape) and all(
+            want in (-1, got) for want, got in zip(spec.shape, array.shape, strict=True)
+        )
+        if not fits or (rows and array.shape[0] != rows):
+            batch = f" for {rows} rows of input" if rows else ""
+            raise LoadFailed(
+                f"output {spec.name!r} has shape {list(array.shape)}{batch}, not {spec.describe()}",
+                hint="the plugin does not keep the signature it announced",
+            )
 
 
 def _allocate(name: str, dtype: str, shape: tuple[int, ...]) -> Array:
