@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""`mlosctl status`, `plugins` and `stats`."""
+"""`mlosctl status` and `stats`."""
 
 from __future__ import annotations
 
@@ -19,22 +19,6 @@ def status(context: Context) -> None:
         render.print_json(values)
     else:
         render.console().print(render.status(values))
-
-
-@click.command()
-@command
-def plugins(context: Context) -> None:
-    """List the installed plugins, the broken ones with the reason."""
-    with context.client() as client:
-        statuses = client.call("plugins", patience=None)
-    if context.as_json:
-        render.print_json(statuses)
-        return
-    out = render.console()
-    out.print(render.plugins(statuses))
-    for broken in statuses:
-        if broken["traceback"]:
-            out.print(f"{broken['name']}: {broken['traceback']}", style="dim", markup=False)
 
 
 @click.command()

@@ -18,6 +18,7 @@ from mlos_core.cli.demo.command import demo
 from mlos_core.cli.fail import guarded
 from mlos_core.cli.infer import infer
 from mlos_core.cli.models import models
+from mlos_core.cli.plugins import plugins
 from mlos_core.cli.register import register, unregister
 from mlos_core.cli.top.command import top
 from mlos_core.errors import InvalidInput
@@ -59,7 +60,7 @@ for _command in (
     unregister,
     infer,
     chat,
-    admin.plugins,
+    plugins,
     admin.stats,
     top,
     demo,

@@ -30,6 +30,9 @@ _STATE_STYLE: Final = {
     "failed": "bold red",
     "broken": "bold red",
     "conflict": "bold red",
+    "pass": "green",
+    "skip": "dim",
+    "fail": "bold red",
 }
 _PERCENTILES: Final = {
     "p50": "p50_us",
@@ -107,6 +110,14 @@ def plugins(statuses: Sequence[Mapping[str, Any]]) -> Table:
         for status in statuses
     ]
     return table(columns, rows)
+
+
+def checks(outcomes: Sequence[Mapping[str, Any]]) -> Table:
+    """What `plugins check` found, a line each."""
+    rows = [
+        (o["group"], o["name"], o["outcome"], f"{o['seconds']:.2f}", o["reason"]) for o in outcomes
+    ]
+    return table(["group", "check", "state", "#s", "reason"], rows)
 
 
 def status(values: Mapping[str, Any]) -> Table:

@@ -13,10 +13,10 @@ from typing import Any, Final
 import click
 import msgspec
 
-from mlos_core.cli import render
+from mlos_core.cli import private, render
 from mlos_core.cli.context import Context, command
 from mlos_core.cli.demo import llm as language
-from mlos_core.cli.demo import magika, private, timing
+from mlos_core.cli.demo import magika, timing
 from mlos_core.cli.demo.files import pick
 from mlos_core.cli.demo.install import install
 from mlos_core.client import Client, Model, connect
@@ -42,7 +42,7 @@ def demo(context: Context, rounds: int, package: str, llm: str) -> None:
     Everything happens in a temporary folder, with a daemon of its own.
     """
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(private.temporary_folder())
+        folder = stack.enter_context(private.temporary_folder("mlos-demo-"))
         with step("start a private daemon"):
             daemon = stack.enter_context(private.running(folder))
             client = stack.enter_context(connect(daemon.socket))

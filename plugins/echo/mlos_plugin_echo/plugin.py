@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from mlos_core.errors import LoadFailed
@@ -11,6 +12,12 @@ from mlos_core.smi import Model, ModelPackage, Plugin
 from mlos_plugin_echo.description import Description, read
 from mlos_plugin_echo.engine import StreamModel
 from mlos_plugin_echo.tensors import KINDS
+
+_EXAMPLE = """\
+mode = "sum"
+batched = true
+inputs = [{ name = "x", dtype = "float32", shape = [-1, 3] }]
+"""
 
 
 class EchoPlugin(Plugin):
@@ -27,3 +34,9 @@ class EchoPlugin(Plugin):
         if description.mode == "stream":
             return StreamModel(description)
         return KINDS[description.mode](description)
+
+    def example(self, folder: Path) -> ModelPackage:
+        """A batched model that sums rows of three numbers."""
+        path = folder / "example.echo"
+        path.write_text(_EXAMPLE)
+        return ModelPackage("example", "1", path)

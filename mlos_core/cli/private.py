@@ -24,10 +24,11 @@ _LOG_TAIL: Final = 6
 
 
 class PrivateDaemon:
-    """Where it listens and writes."""
+    """Where it listens and writes; its process is `pid` once it runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.pid = 0
         self.socket = folder / "run" / "mlosd.sock"
         self.log = folder / "mlosd.log"
 
@@ -38,9 +39,9 @@ class PrivateDaemon:
 
 
 @contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
+def temporary_folder(prefix: str) -> Iterator[Path]:
     """A folder that is removed at the end. Its path is short: it will hold a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="mlos-demo-"))
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
     try:
         yield folder
     finally:
@@ -48,8 +49,12 @@ def temporary_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[PrivateDaemon]:
+def running(folder: Path, **environ: str) -> Iterator[PrivateDaemon]:
     """Start a daemon in `folder`, wait until it is ready, and end it afterwards.
+
+    Args:
+        folder: for all it writes.
+        environ: laid over its environment.
 
     Raises:
         Unavailable: it ended at once; the message has its last words.
@@ -61,12 +66,13 @@ def running(folder: Path) -> Iterator[PrivateDaemon]:
         with daemon.log.open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "mlos_core.cli.mlosd", "--http-port", "0"],
-                env=_environment(folder),
+                env=_environment(folder) | environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
         try:
+            daemon.pid = process.pid
             _wait_ready(process, notify, daemon)
             yield daemon
         finally:

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Answers: right in form, the same every time, each to its own asker, and lasting."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from mlos_core.client import connect
+from mlos_core.conformance import comparing
+from mlos_core.conformance.outcome import Failed, Skipped
+from mlos_core.conformance.subject import NAME, Subject
+from mlos_core.conformance.values import Inputs
+from mlos_core.errors import MlosError
+from mlos_core.types import Array
+
+_CLIENTS: Final = 4
+_TURNS: Final = 12
+_HELD: Final = 6
+
+
+def outputs_are_what_the_signature_says(subject: Subject) -> str:
+    """Names, dtypes, shapes."""
+    answer = subject.ask(subject.inputs)
+    if wrong := comparing.misfit(answer, subject.signature.outputs):
+        raise Failed(wrong)
+    return "asked with " + ", ".join(f"{n}{list(a.shape)}" for n, a in subject.inputs.items())
+
+
+def the_same_question_has_the_same_answer_bit_for_bit(subject: Subject) -> None:
+    """Today and tomorrow."""
+    first = subject.ask(subject.inputs)
+    for _ in range(3):
+        if wrong := comparing.difference(subject.ask(subject.inputs), first):
+            raise Failed(wrong)
+
+
+def other_questions_in_between_change_nothing(subject: Subject) -> None:
+    """No state is carried from one request to the next."""
+    questions = _questions(subject)
+    for inputs, want in (*questions, *reversed(questions)):
+        if wrong := comparing.difference(subject.ask(inputs), want):
+            raise Failed(wrong)
+
+
+def concurrent_clients_get_each_their_own_answer(subject: Subject) -> None:
+    """Four of them, each on a connection of its own."""
+    questions = _questions(subject)
+
+    def work(number: int) -> str:
+        with connect(subject.daemon.socket) as client:
+            handle = subject.handle(NAME, client)
+            for turn in range(_TURNS):
+                inputs, want = questions[(number + turn) % len(questions)]
+                if wrong := comparing.difference(subject.ask(inputs, handle), want):
+                    return wrong
+        return ""
+
+    with ThreadPoolExecutor(_CLIENTS) as pool:
+        for wrong in pool.map(work, range(_CLIENTS)):
+            if wrong:
+                raise Failed(wrong)
+
+
+def answers_that_are_held_stay_right(subject: Subject) -> None:
+    """Nothing is written into memory that was answered with before."""
+    questions = _questions(subject)
+    held = [
+        (subject.model.infer(inputs, parameters=subject.parameters), want)
+        for inputs, want in (questions * _HELD)[:_HELD]
+    ]
+    for inputs, _ in questions:
+        subject.ask(inputs)
+    for result, want in held:
+        if wrong := comparing.difference(result, want):
+            raise Failed(wrong)
+        result.release()
+
+
+def a_client_that_changes_its_input_afterwards_changes_no_answer(subject: Subject) -> None:
+    """An answer is no view of the question."""
+    base = subject.inputs
+    plain = {name: a for name, a in base.items() if a.dtype.kind not in "OSU" and a.size}
+    if not plain:
+        raise Skipped("the model takes no numbers")
+    want = subject.ask(base)
+    placed: dict[str, Any] = {**base}
+    for name, array in plain.items():
+        placed[name] = subject.model.alloc(array.shape, array.dtype)
+        placed[name][...] = array
+    result = subject.model.infer(placed, parameters=subject.parameters)
+    for name in plain:
+        placed[name].fill(0)
+    if wrong := comparing.difference(result, want):
+        raise Failed(wrong)
+    result.release()
+
+
+def _questions(subject: Subject) -> list[tuple[Inputs, dict[str, Array]]]:
+    """Different inputs and their answers; those that the model refuses are left out."""
+    found = []
+    for seed in range(4):
+        inputs = subject.variant(seed)
+        try:
+            found.append((inputs, subject.ask(inputs)))
+        except MlosError:
+            continue
+    return found or [(subject.inputs, subject.ask(subject.inputs))]
