@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from functools import reduce
 from typing import Final
 
 import msgspec
@@ -43,6 +44,35 @@ def settled(stats: WorkerStats) -> WorkerStats:
     """What stays of a worker that is gone: its counters, no levels."""
     engine = {name: value for name, value in stats.engine.items() if name not in LEVELS}
     return msgspec.structs.replace(stats, channels=0, pending=0, running=0, engine=engine)
+
+
+class Ledger:
+    """Counters of workers that are gone, by the version that each served.
+
+    What a version's workers counted is kept while it serves; then it only counts in `total`.
+    """
+
+    def __init__(self) -> None:
+        self._by_version: dict[str, WorkerStats] = {}
+        self._former = WorkerStats()
+
+    def fold(self, version: str, stats: WorkerStats) -> None:
+        """A worker of `version` is gone."""
+        self._by_version[version] = add_stats(self.of(version), settled(stats))
+
+    def of(self, version: str) -> WorkerStats:
+        """What that version's workers had counted."""
+        return self._by_version.get(version, WorkerStats())
+
+    def keep(self, versions: Container[str]) -> None:
+        """No other versions serve any more."""
+        for version in [v for v in self._by_version if v not in versions]:
+            self._former = add_stats(self._former, self._by_version.pop(version))
+
+    @property
+    def total(self) -> WorkerStats:
+        """All of them."""
+        return reduce(add_stats, self._by_version.values(), self._former)
 
 
 def _add_times(a: dict[str, Times], b: dict[str, Times]) -> dict[str, Times]:

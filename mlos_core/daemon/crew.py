@@ -384,7 +384,7 @@ class Crew:
             # Its bit would make clients ring for a sleeper that is none.
             bell.clear_lane(model.bell, worker.spec.lane)
         model.lanes.give_back(worker.spec.lane)
-        worker.fleet.deployment.fold(worker.stats)
+        worker.fleet.deployment.fold(worker)
         if worker.pid:
             self._save()
         self._book.worker_gone(worker)

@@ -12,15 +12,11 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
-from mlos_core.daemon.counters import add_stats
+from mlos_core.daemon.counters import Ledger
 from mlos_core.daemon.entry import ModelEntry
 from mlos_core.daemon.restarts import RestartPolicy, Restarts
 from mlos_core.daemon.worker import Worker
 from mlos_core.errors import MlosError
-from mlos_core.ipc.messages import WorkerStats
-from mlos_core.smi import LEVELS
 from mlos_core.types import Signature
 
 if TYPE_CHECKING:
@@ -136,7 +132,7 @@ class Deployment:
         self.requests_seen = 0
         self.memory = 0
         self.restarts = 0
-        self.past = WorkerStats()
+        self.past = Ledger()
         self._signature: Signature | None = None
 
     @property
@@ -202,10 +198,16 @@ class Deployment:
         """The channels it answers."""
         return [c for c in self.model.channels.values() if c.deployment is self]
 
-    def fold(self, stats: WorkerStats) -> None:
+    def fold(self, worker: Worker) -> None:
         """Keep the counters of a worker that is gone."""
-        engine = {name: value for name, value in stats.engine.items() if name not in LEVELS}
-        self.past = add_stats(self.past, msgspec.structs.replace(stats, engine=engine))
+        self.past.fold(worker.spec.version, worker.stats)
+        self.past.keep(self.served)
+
+    @property
+    def served(self) -> list[str]:
+        """The versions that its workers serve: two while one takes the other's place."""
+        versions = [self.version, *(worker.spec.version for worker in self.workers)]
+        return list(dict.fromkeys(versions))
 
     def raise_if_over(self) -> None:
         """Raise if it will never be ready: it failed, or it goes."""

@@ -213,13 +213,9 @@ class Loader:
             await asyncio.gather(*(worker.ask_stats(_STATS_TIMEOUT) for worker in workers))
         now = self._loop.time()
         for deployment in deployments:
-            stats = [deployment.past, *(worker.stats for worker in deployment.workers)]
-            seen = sum(one.requests for one in stats)
-            running = sum(float(_level(one.engine.get("num_requests_running"))) for one in stats)
-            if seen != deployment.requests_seen or running:
+            living = [worker.stats for worker in deployment.workers]
+            seen = deployment.past.total.requests + sum(one.requests for one in living)
+            busy = any(one.running or one.pending for one in living)
+            if seen != deployment.requests_seen or busy:
                 deployment.used_at = now
             deployment.requests_seen = seen
-
-
-def _level(value: object) -> float:
-    return value if isinstance(value, int | float) else 0.0

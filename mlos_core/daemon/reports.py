@@ -14,6 +14,7 @@ from mlos_core.daemon.deployment import Deployment
 from mlos_core.daemon.entry import version_key
 from mlos_core.daemon.figures import figures
 from mlos_core.daemon.model import ManagedModel
+from mlos_core.daemon.worker import Worker
 from mlos_core.ipc.messages import BatchPolicy, WorkerStats
 from mlos_core.types import Signature
 
@@ -25,6 +26,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     pid: int
     state: str
     restarts: int
+    version: str = ""
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
@@ -147,6 +149,7 @@ def _workers(model: ManagedModel) -> tuple[WorkerInfo, ...]:
             worker.pid,
             worker.state,
             worker.instance.restarts.total if worker.instance else 0,
+            worker.spec.version,
         )
         for _, worker in sorted(model.workers.items())
     )
@@ -154,30 +157,47 @@ def _workers(model: ManagedModel) -> tuple[WorkerInfo, ...]:
 
 def stats_of(model: ManagedModel, *, histograms: bool = False) -> dict[str, Any]:
     """A model's counters, summed and by version, with what the daemon itself counts."""
-    by_version = {version: totals(d) for version, d in model.deployments.items()}
+    deployments = model.deployments.values()
     versions = {
-        version: _known(deployment) | figures(by_version[version], histograms=histograms)
-        for version, deployment in model.deployments.items()
+        version: _known(deployment, version)
+        | figures(_sum(deployment.past.of(version), deployment, version), histograms=histograms)
+        for deployment in deployments
+        for version in deployment.served
     }
-    whole = figures(across(by_version.values()), histograms=histograms)
-    return _known(model) | whole | {"versions": versions}
+    whole = across(_sum(deployment.past.total, deployment) for deployment in deployments)
+    about = {
+        "state": model.state,
+        "restarts": model.restarts,
+        "channels": len(model.channels),
+        "workers": len(model.workers),
+    }
+    return about | figures(whole, histograms=histograms) | {"versions": versions}
 
 
-def totals(deployment: Deployment) -> WorkerStats:
-    """The sum over a version's workers, past and present."""
-    total = deployment.past
+def _sum(past: WorkerStats, deployment: Deployment, version: str | None = None) -> WorkerStats:
+    """With those that live, all or one version's."""
+    total = past
     for worker in deployment.workers:
-        total = add_stats(total, worker.stats)
+        if version in (None, worker.spec.version):
+            total = add_stats(total, worker.stats)
     return total
 
 
-def _known(served: ManagedModel | Deployment) -> dict[str, Any]:
+def _known(deployment: Deployment, version: str) -> dict[str, Any]:
+    workers = [worker for worker in deployment.workers if worker.spec.version == version]
+    main = version == deployment.version
     return {
-        "state": served.state,
-        "restarts": served.restarts,
-        "channels": len(served.channels),
-        "workers": len(served.workers),
+        "state": deployment.state if main else _other_state(workers),
+        "restarts": deployment.restarts if main else 0,
+        "channels": len(set().union(*(worker.serving for worker in workers))),
+        "workers": len(workers),
     }
+
+
+def _other_state(workers: list[Worker]) -> str:
+    """Of a version that takes another's place, or makes place for one."""
+    states = {worker.state for worker in workers}
+    return next((s for s in ("ready", "warming", "draining") if s in states), "loading")
 
 
 def memory_now(channel_bytes: int) -> dict[str, int]:

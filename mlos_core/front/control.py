@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from mlos_core import __version__
 from mlos_core.errors import ConfigError, InvalidInput, Unsupported
-from mlos_core.front import metrics, openapi
+from mlos_core.front import metrics, model_metrics, openapi
 from mlos_core.front.core import Core, reply
 from mlos_core.front.schema import ModelStatus, Register, Registered
 
@@ -159,9 +159,9 @@ async def scrape(core: Core, request: Request) -> Response:
     """Prometheus metrics."""
     status = msgspec.to_builtins(await core.service.status())
     models = msgspec.to_builtins(await core.service.models())
-    stats = msgspec.to_builtins(await core.service.stats())
+    stats = await core.service.stats(histograms=True)
     exposition = metrics.Exposition(
-        core.metrics.registry.collect, lambda: metrics.families(status, models, stats)
+        core.metrics.registry.collect, lambda: model_metrics.families(status, models, stats)
     )
     body, kind = metrics.render(exposition, request.headers.get("accept", ""))
     return Response(body, headers={"content-type": kind})

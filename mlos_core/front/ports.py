@@ -116,8 +116,8 @@ class Service(Protocol):
     async def status(self) -> Any:
         """The daemon's own state."""
 
-    async def stats(self, name: str = "") -> Any:
-        """Counters by model name."""
+    async def stats(self, name: str = "", histograms: bool = False) -> Any:
+        """Counters by model name, with the counts of the histograms if asked for."""
 
     async def ready(self) -> Any:
         """Whether the data plane answers: a mapping with the key `ready`."""

@@ -45,3 +45,27 @@ def test_durations_are_readable():
 def test_json_holds_numpy_values(capsys):
     render.print_json_line({"a": np.float32(0.5), "b": np.arange(2)})
     assert capsys.readouterr().out == '{"a":0.5,"b":[0,1]}\n'
+
+
+@pytest.mark.parametrize(
+    ("us", "text"), [(None, "-"), (12.345, "12.3 µs"), (1500, "1.5 ms"), (2.5e6, "2.5 s")]
+)
+def test_latencies_are_readable(us, text):
+    assert render.latency(us) == text
+
+
+def test_statistics_show_each_version_with_its_percentiles():
+    known = {"mean_us": 3.0, "p50_us": 7.0, "p90_us": 8.0, "p99_us": 2100.0, "p999_us": None}
+    row = {
+        "state": "ready",
+        "requests": 10,
+        "failures": 1,
+        "cancelled": 0,
+        "executions": 9,
+        "latency": {part: {**known, "max_us": 4e6} for part in ("request", "queue", "infer")},
+        "copied_bytes": 2048,
+        "restarts": 0,
+    }
+    text = shown(render.stats({"m": {"versions": {"1.0": row, "2.0": {**row, "state": "failed"}}}}))
+    for part in ("1.0", "2.0", "failed", "7 µs", "2.1 ms", "4 s", "2.0 KiB"):
+        assert part in text

@@ -4,7 +4,7 @@
 import msgspec
 import pytest
 
-from mlos_core.daemon.counters import across, add_stats, settled
+from mlos_core.daemon.counters import Ledger, across, add_stats, settled
 from mlos_core.daemon.figures import figures
 from mlos_core.ipc.histogram import BUCKETS, Times, from_ns
 from mlos_core.ipc.messages import WorkerStats
@@ -108,3 +108,21 @@ def test_what_is_told_fits_json():
     told = msgspec.json.decode(msgspec.json.encode(figures(stats)))
     assert told["engine"]["s"]["count"] == 1
     assert told["latency"]["queue"]["count"] == 1
+
+
+def test_counters_of_workers_that_are_gone_are_kept_by_version():
+    ledger = Ledger()
+    for version, requests in (("1", 3), ("2", 4), ("1", 5)):
+        ledger.fold(version, WorkerStats(requests=requests, running=2))
+    assert (ledger.of("1").requests, ledger.of("2").requests, ledger.of("3").requests) == (8, 4, 0)
+    assert ledger.total == WorkerStats(requests=12)
+
+
+def test_a_version_that_serves_no_more_only_counts_in_the_total():
+    ledger = Ledger()
+    for version in range(1000):
+        ledger.fold(str(version), WorkerStats(requests=1))
+        ledger.keep([str(version)])
+    assert ledger.total.requests == 1000
+    assert ledger.of("999").requests == 1
+    assert ledger.of("5").requests == 0

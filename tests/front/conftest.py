@@ -21,6 +21,7 @@ from mlos_core.front.limits import Limits
 from mlos_core.types import Signature, TensorSpec
 
 STATS = {
+    "state": "ready",
     "requests": 7,
     "failures": 2,
     "cancelled": 1,
@@ -207,8 +208,8 @@ class FakeService:
     async def status(self) -> dict[str, Any]:
         return {"version": "0.1.0", "uptime_s": 3.5, "clients": 2, "channels": 4, "models": 9}
 
-    async def stats(self, name: str = "") -> dict[str, Any]:
-        return {name or "add": STATS}
+    async def stats(self, name: str = "", histograms: bool = False) -> dict[str, Any]:
+        return {name or "add": {**STATS, "versions": {"1.0": STATS}}}
 
     async def ready(self) -> dict[str, Any]:
         return {"ready": self.is_ready, "models": {}}

@@ -24,6 +24,7 @@ from mlos_core.ipc.messages import (
     Serve,
     Serving,
     Start,
+    Stats,
     Unserve,
     Unserved,
     WorkerReport,
@@ -163,6 +164,17 @@ def test_statistics_tell_what_was_done(ready):
     stats = worker.stats()
     assert (stats.requests, stats.failures, stats.copied_bytes) == (1, 0, 0)
     assert stats.infer_ns > 0
+
+
+def test_a_worker_that_ends_tells_its_last_figures(ready):
+    worker, client = ready()
+    client.submit(rows(1)).wait()
+    worker.connection.send(Drain())
+    message = worker.receive()
+    while not isinstance(message, Stats):
+        message = worker.receive()
+    assert (message.id, message.stats.requests, message.stats.executions) == (0, 1, 1)
+    assert sum(message.stats.times["request"].counts.values()) == 1
 
 
 def test_a_channel_let_go_leaves_no_descriptor(ready, client_of):

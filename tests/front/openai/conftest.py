@@ -192,7 +192,7 @@ class TextService(FakeService):
     async def models(self):
         return [self.info(name) for name in MODELS if name not in self.gone]
 
-    async def stats(self, name=""):
+    async def stats(self, name="", histograms=False):
         return {"team/tiny": {**(await super().stats())["add"], "engine": STATISTICS}}
 
 
