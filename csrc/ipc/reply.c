@@ -81,15 +81,18 @@ static int64_t place_reply(mlos_port *p, uint32_t index, uint32_t slot, uint32_t
     return mlos_reply_alloc(p, index, slot, length);
 }
 
+enum kind { ANSWER, REFUSAL, PONG };
+
 typedef struct span {
     uint64_t started_ns, ended_ns; /* of the computation; 0: claimed, and now */
-    bool failed;
+    enum kind kind;
 } span;
 
 static void count(mlos_port *p, const mlos_task *t, span run, uint64_t now) {
     mlos_port_stats *s = &p->stats;
+    if (run.kind == PONG) return;
     COUNT(s->answered, 1);
-    if (run.failed) {
+    if (run.kind == REFUSAL) {
         COUNT(s->failed, 1);
         COUNT(s->failed_ns, now - t->submitted_ns);
         return;
@@ -151,12 +154,16 @@ static int publish(mlos_port *p, uint32_t index, uint32_t number, const char *he
 
 int mlos_answer(mlos_port *p, uint32_t index, uint32_t number, const char *header,
                 uint32_t length, uint64_t started_ns, uint64_t ended_ns) {
-    return publish(p, index, number, header, length, (span){started_ns, ended_ns, false});
+    return publish(p, index, number, header, length, (span){started_ns, ended_ns, ANSWER});
 }
 
 int mlos_refuse(mlos_port *p, uint32_t index, uint32_t number, const char *header,
                 uint32_t length) {
-    return publish(p, index, number, header, length, (span){.failed = true});
+    return publish(p, index, number, header, length, (span){.kind = REFUSAL});
+}
+
+int mlos_pong(mlos_port *p, uint32_t index, uint32_t number, const char *header, uint32_t length) {
+    return publish(p, index, number, header, length, (span){.kind = PONG});
 }
 
 int mlos_remember(mlos_task *t, const char *header, uint32_t length) {

@@ -96,6 +96,15 @@ static void an_error_is_a_failure_and_no_latency(void) {
     rig_end(&r);
 }
 
+static void a_pong_is_not_counted(void) {
+    rig r = rig_make(1, 4096, 4096);
+    CHECK_EQUAL(mlos_pong(r.port, 0, claim(&r, 1000000), "pong", 4), 0);
+    CHECK_EQUAL(mlos_wait(r.client, 0, 0), 4);
+    mlos_port_stats s = rig_statistics(r.port);
+    CHECK_EQUAL(s.answered + s.failed + s.held + s.queue_ns + counted(&s.queue), 0);
+    rig_end(&r);
+}
+
 static void a_lost_request_is_no_answer(void) {
     rig r = rig_make(1, 4096, 4096);
     mlos_channel *server;
@@ -159,6 +168,7 @@ int main(void) {
     RUN(an_answer_is_counted_with_its_times);
     RUN(the_longest_time_stays);
     RUN(an_error_is_a_failure_and_no_latency);
+    RUN(a_pong_is_not_counted);
     RUN(a_lost_request_is_no_answer);
     RUN(what_nobody_claimed_is_pending);
     RUN(another_thread_reads_while_requests_are_answered);

@@ -57,7 +57,7 @@ _COUNTERS: Final = {
 _PONG: Final = wire.encode(wire.ReplyHeader())
 # Bound once: looking a function up in the library costs as much as calling it.
 _refuse: Final = lib.mlos_refuse
-_answer: Final = lib.mlos_answer
+_pong: Final = lib.mlos_pong
 _receive: Final = lib.mlos_port_receive
 
 
@@ -295,7 +295,7 @@ class WorkerPort:
         try:
             head = wire.decode_request(ffi.buffer(task.header, task.header_len)[:])
             if head.kind == wire.PING:
-                self._reply(index, slot, _PONG)
+                _pong(self._pointer, index, slot, _PONG, len(_PONG))
                 return None
             if head.kind not in (wire.INFER, wire.STREAM):
                 raise InvalidInput(f"request kind {head.kind} is unknown")
@@ -328,9 +328,6 @@ class WorkerPort:
     def _fail(self, index: int, slot: int, error: MlosError) -> None:
         reply = wire.encode_error(error, ERROR_BYTES)
         _refuse(self._pointer, index, slot, reply, len(reply))
-
-    def _reply(self, index: int, slot: int, reply: bytes) -> None:
-        _answer(self._pointer, index, slot, reply, len(reply), 0, 0)
 
     def close(self) -> None:
         """Let everything go. The port cannot be used afterwards."""

@@ -245,6 +245,8 @@ int mlos_again(mlos_task *task);
 /* As mlos_answer, with an error: counted as a failure. */
 int mlos_refuse(mlos_port *port, uint32_t index, uint32_t slot, const char *header,
                 uint32_t length);
+/* As mlos_answer, to a question whether anybody is there: not counted. */
+int mlos_pong(mlos_port *port, uint32_t index, uint32_t slot, const char *header, uint32_t length);
 /* Any thread. */
 void mlos_port_statistics(mlos_port *port, mlos_port_stats *into);
 /* Append a streamed event: 1, or 0 when the ring is full, or a status. */
