@@ -12,6 +12,7 @@ import click
 from mlos_core import __version__, config
 from mlos_core.cli.fail import fail, guarded
 from mlos_core.errors import ConfigError
+from mlos_core.resources.units import parse_size
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,16 +28,38 @@ from mlos_core.errors import ConfigError
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--keep-workers/--end-workers", default=None, help="On SIGTERM, leave workers be.")
 @click.option(
+    "--memory-budget", metavar="SIZE", help="What all models may take: 4GiB (0: no limit)."
+)
+@click.option(
+    "--warm",
+    multiple=True,
+    metavar="PLUGIN",
+    help="Keep this plugin's framework loaded; repeatable.",
+)
+@click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other setting; repeatable."
 )
 @click.option("--show-config", is_flag=True, help="Print the settings in force and exit.")
-def mlosd(file: Path | None, settings: tuple[str, ...], show_config: bool, **flags: Any) -> None:
+def mlosd(
+    file: Path | None,
+    settings: tuple[str, ...],
+    show_config: bool,
+    memory_budget: str | None,
+    warm: tuple[str, ...],
+    **flags: Any,
+) -> None:
     """Run the MLOS daemon in the foreground.
 
     Settings come from a TOML file (--config or MLOS_CONFIG), MLOS_* variables and flags.
     """
     with guarded(as_json=False):
         merged = {**_pairs(settings), **{k: v for k, v in flags.items() if v is not None}}
+        if memory_budget is not None:
+            merged["memory_budget"] = memory_budget
+        if "memory_budget" in merged:
+            merged["memory_budget"] = parse_size(str(merged["memory_budget"]))
+        if warm:
+            merged["warm_plugins"] = warm
         loaded = config.load(file, flags=merged)
         if show_config:
             _show(loaded)

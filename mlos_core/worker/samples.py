@@ -95,8 +95,9 @@ def read_file(path: str) -> Inputs:
         LoadFailed: it cannot be read, or holds objects.
     """
     try:
-        with np.load(Path(path), allow_pickle=False) as file:
-            return {name: _plain(file[name]) for name in file.files}
+        with Path(path).open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            return {name: _plain(arrays[name]) for name in arrays.files}
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as err:
         raise LoadFailed(
             f"the warm-up inputs {path} cannot be read: {err}",
