@@ -44,7 +44,7 @@ class Batcher(Generic[Item]):
         self._delay_ns = policy.max_queue_delay_us * 1000
         self._refuses = policy.when_full == "reject"
         self._limit = policy.max_queue_size
-        kept = policy.max_queue_size or max(3 * policy.max_batch_size, LEAST_ROOM)
+        kept = policy.max_queue_size or max(4 * policy.max_batch_size, LEAST_ROOM)
         self._room = kept + policy.max_batch_size
         # Whoever comes late may go first, or has to be refused in time: look at all of them.
         self._looks_far = self._refuses or policy.priority_levels > 1 or policy.queue_timeout_us > 0

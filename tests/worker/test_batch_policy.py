@@ -2,6 +2,7 @@
 import msgspec
 import pytest
 
+from mlos_core.daemon.entry import ModelEntry
 from mlos_core.errors import InvalidInput
 from mlos_core.ipc.messages import BatchPolicy
 from mlos_core.worker.queue_loop import queues
@@ -59,3 +60,10 @@ def test_an_impossible_policy_is_refused_with_the_reason(given, word):
 )
 def test_only_a_policy_that_chooses_needs_a_queue(given, batched, expected):
     assert queues(BatchPolicy(**given), batched=batched) is expected
+
+
+def test_several_instances_cannot_keep_an_order():
+    policy = BatchPolicy(preserve_ordering=True)
+    ModelEntry("m", "/models/m", "echo", batch=policy).check()
+    with pytest.raises(InvalidInput, match="order"):
+        ModelEntry("m", "/models/m", "echo", batch=policy, instances=2).check()
