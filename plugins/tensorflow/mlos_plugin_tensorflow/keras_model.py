@@ -35,12 +35,12 @@ def open_keras(file: Path, options: Options) -> TensorFlowModel:
         keras_files.load_weights(model, file, options)
     inputs = dict(zip(names, tf.nest.flatten(structure), strict=True))
     outputs = _named(function.structured_outputs)
-    signature = signature_of(inputs, outputs, options.batched)
 
     def call(tensors: Any) -> list[Any]:
         flat: list[Any] = tf.nest.flatten(function(*tensors))
         return flat
 
+    signature = signature_of(inputs, outputs, call, options.batched)
     return TensorFlowModel(call, function.graph, signature, model)
 
 

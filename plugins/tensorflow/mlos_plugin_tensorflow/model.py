@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from mlos_core.errors import InvalidInput, MlosError, ModelFailed, OutOfMemory
@@ -13,8 +13,7 @@ from mlos_core.types import BYTES, Array, Signature
 from mlos_plugin_tensorflow import tensors
 from mlos_plugin_tensorflow.framework import tf
 from mlos_plugin_tensorflow.keeping import keeps_inputs
-
-Call = Callable[[Sequence[Any]], Sequence[Any]]
+from mlos_plugin_tensorflow.signature import Call
 
 _NODES: Final = re.compile(r"\s*(\[\[)?\{\{.*?\}\}(\]\])?\s*|\s*\[Op:[^\]]*\]")
 

@@ -31,13 +31,13 @@ def open_saved_model(folder: Path, options: Options) -> TensorFlowModel:
     function = _choose(folder, dict(loaded.signatures), options.signature)
     inputs = function.structured_input_signature[1]
     outputs = function.structured_outputs
-    signature = signature_of(inputs, outputs, options.batched)
     takes, gives = list(inputs), list(outputs)
 
     def call(tensors: Any) -> list[Any]:
         results = function(**dict(zip(takes, tensors, strict=True)))
         return [results[name] for name in gives]
 
+    signature = signature_of(inputs, outputs, call, options.batched)
     return TensorFlowModel(call, function.graph, signature, loaded)
 
 

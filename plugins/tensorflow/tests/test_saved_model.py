@@ -255,3 +255,18 @@ def test_operations_that_may_keep_an_input_are_told_from_those_that_read():
     reading = ["MatMul", "ReadVariableOp", "StatefulPartitionedCall", "RandomUniform", "While"]
     keeping = ["AssignVariableOp", "LookupTableInsertV2", "QueueEnqueueV2", "SomebodysOwnOp"]
     assert suspects(reading + keeping) == sorted(keeping)
+
+
+def test_an_output_of_unknown_rank_is_tried_out(save, load, arena):
+    def serve(x):
+        wide = tf.expand_dims(x, 0)
+        return {
+            "y": tf.ensure_shape(tf.raw_ops.PlaceholderWithDefault(input=wide, shape=None), None)
+        }
+
+    folder = save(serve, F4)
+    signature = load(folder).signature
+    assert signature.describe() == "x: float32[?, 4] -> y: float32[?, ?, ?]"
+    assert not signature.batched
+    x = np.ones((2, 4), np.float32)
+    assert load(folder).infer({"x": x}, arena)["y"].shape == (1, 2, 4)
