@@ -146,7 +146,7 @@ class BatchPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which waiting requests run together, and what becomes of those that wait.
 
     Sizes are rows (dimension 0), times microseconds; 0 stands for no such limit. One worker
-    lets `max_queue_size` requests wait (0: four batches) beside those it is about to run;
+    lets `max_queue_size` requests wait (0: four batches) beside those that run next;
     what comes on top waits in its channel, or is refused. `docs/batching.md` has the whole.
     """
 
