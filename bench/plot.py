@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import report
 
@@ -80,6 +80,46 @@ def draw(data: dict[str, Any], path: Path) -> None:
     panels[-1, 0].set_xlabel("round trip in µs: dot at the median, line to p99", fontsize=8)
     where = data["machine"]
     title = f"{where['cpu']}, {where['cores']} cores, Python {where['python']}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=8, color="#52514e")
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+
+
+class Column(NamedTuple):
+    """A metric in `grid`: what it is, its unit, and whether more of it is better."""
+
+    title: str
+    unit: str
+    falling: bool = False
+
+
+def grid(
+    machine: Mapping[str, Any],
+    rows: Sequence[report.Row],
+    path: Path,
+    columns: Mapping[str, Column],
+) -> None:
+    """A column of panels for each metric, a line of them for each case."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams.update({"svg.hashsalt": "mlos", "svg.fonttype": "path"})
+    from matplotlib import pyplot
+
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    most = max(len({r["contestant"] for r in rows if r["case"] == case}) for case in cases)
+    size = (4.5 * len(columns), 0.6 + (0.45 + 0.22 * most) * len(cases))
+    figure, panels = pyplot.subplots(
+        len(cases), len(columns), figsize=size, squeeze=False, sharex="col", layout="constrained"
+    )
+    for place, (metric, column) in enumerate(columns.items()):
+        for line, case in enumerate(cases):
+            members = [r for r in rows if (r["metric"], r["case"]) == (metric, case)]
+            members.sort(key=lambda row: row["median"], reverse=column.falling)
+            panel(panels[line, place], f"{case}: {column.title}", members)
+            panels[line, place].xaxis.set_minor_formatter("")
+        panels[0, place].set_xlim(right=panels[0, place].get_xlim()[1] * 1.6)
+        panels[-1, place].set_xlabel(column.unit, fontsize=8)
+    title = f"{machine['cpu']}, {machine['cores']} cores: dot at the median, line to p99"
     figure.suptitle(title, x=0.01, ha="left", fontsize=8, color="#52514e")
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
 
