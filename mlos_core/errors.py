@@ -30,6 +30,9 @@ class MlosError(Exception):
     exit_code: ClassVar[int] = 70
     retryable: ClassVar[bool] = False
 
+    accepted: bool = True
+    """False where the request certainly reached no model, so that it can be sent again."""
+
     def __init_subclass__(
         cls,
         *,

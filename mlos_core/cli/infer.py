@@ -15,7 +15,7 @@ import numpy as np
 from mlos_core.cli import complete, render
 from mlos_core.cli.context import Context, command
 from mlos_core.cli.inputs import gather, pairs
-from mlos_core.client import Model
+from mlos_core.client import Model, Result
 from mlos_core.errors import InvalidInput
 from mlos_core.types import Array, check_inputs
 
@@ -29,6 +29,12 @@ _ARENA = 1 << 20
 @click.option(
     "--parameter", "parameters", multiple=True, metavar="KEY=VALUE", help="For the model."
 )
+@click.option(
+    "--version",
+    default="",
+    shell_complete=complete.versions,
+    help="Which version; default: as the model's route says.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="Write the outputs to this .npz.")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait.")
 @command
@@ -37,6 +43,7 @@ def infer(
     model: str,
     inputs: tuple[str, ...],
     parameters: tuple[str, ...],
+    version: str,
     output: Path | None,
     timeout: float,
 ) -> None:
@@ -46,7 +53,9 @@ def infer(
     - for the standard input.
     """
     with context.client() as client:
-        handle = client.model(model, slots=_SLOTS, request_bytes=_ARENA, timeout=timeout)
+        handle = client.model(
+            model, version=version, slots=_SLOTS, request_bytes=_ARENA, timeout=timeout
+        )
         signature = handle.signature
         arrays = gather(signature, inputs, sys.stdin.buffer.read)
         check_inputs(signature, arrays)
@@ -55,7 +64,7 @@ def infer(
             _stream(context, handle, arrays, given, output)
             return
         with handle.infer(arrays, parameters=given) as result:
-            _show(context, result, result.parameters, output)
+            _show(context, handle, result, output)
 
 
 def _stream(
@@ -68,7 +77,7 @@ def _stream(
     with handle.stream(arrays, parameters=parameters) as stream:
         _print_events(stream, as_json=context.as_json)
         with stream.result as result:
-            _show(context, result, result.parameters, output, streamed=True)
+            _show(context, handle, result, output, streamed=True)
 
 
 def _print_events(events: Iterable[Any], *, as_json: bool) -> None:
@@ -89,27 +98,28 @@ def _print_events(events: Iterable[Any], *, as_json: bool) -> None:
 
 def _show(
     context: Context,
-    outputs: Mapping[str, Array],
-    parameters: Mapping[str, Any],
+    model: Model,
+    result: Result,
     output: Path | None,
     *,
     streamed: bool = False,
 ) -> None:
     if output is not None:
-        _save(output, outputs)
+        _save(output, result)
     if context.as_json:
         document = {
+            "version": model.version,
             "outputs": {
                 name: {"shape": array.shape, "data": render.jsonable(array)}
-                for name, array in outputs.items()
+                for name, array in result.items()
             },
-            "parameters": parameters,
+            "parameters": result.parameters,
         }
         (render.print_json_line if streamed else render.print_json)(document)
         return
-    if outputs:
-        render.console().print(render.outputs(outputs))
-    for name, value in parameters.items():
+    if result:
+        render.console().print(render.outputs(result))
+    for name, value in result.parameters.items():
         click.echo(f"{name}: {value}")
     if output is not None:
         click.echo(f"written to {output}")

@@ -229,8 +229,10 @@ class Call:
             nanoseconds(timeout),
         )
         if rc < 0:
-            error = self.problem(rc)
+            known = self.problem(rc)
             self.free()
+            error = type(known)(known.message, hint=known.hint)  # others may get the known one
+            error.accepted = False
             raise error
 
     def poll(self) -> int:

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from mlos_core.errors import DeadlineExceeded, InvalidInput, MlosError, PayloadTooLarge
 from mlos_core.front.limits import Gate
-from mlos_core.front.problems import NotAcceptable, SlowRequest, UnsupportedMediaType
+from mlos_core.front.problems import NotAcceptable, SlowRequest, UnsupportedMediaType, not_ready
 
 T = TypeVar("T")
 
@@ -29,6 +29,8 @@ class Body:
         self._gate = gate
         self._taken = 0
         self._complete = False
+        self.waits_for = ""
+        """The model that is being loaded, perhaps, before it can be asked."""
         self.data = b""
 
     async def read(self, request: Request) -> bytes:
@@ -58,6 +60,8 @@ class Body:
         """The error for a deadline that has passed: during the body, or after it."""
         if not self._complete:
             return SlowRequest("the body did not arrive in time", hint=_MORE_TIME)
+        if self.waits_for:
+            return not_ready(self.waits_for)
         return DeadlineExceeded("the deadline passed before the answer came", hint=_MORE_TIME)
 
     async def _receive(self, request: Request, limit: int) -> bytes:

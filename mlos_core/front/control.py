@@ -55,6 +55,15 @@ async def _register(core: Core, wanted: Register) -> Any:
             manifest=manifest,
             warmup=wanted.warmup,
             replace=wanted.replace,
+            add=wanted.add,
+            python=wanted.python,
+            threads=wanted.threads,
+            cpus=wanted.cpus,
+            numa_node=wanted.numa_node,
+            load=wanted.load,
+            keep_alive=wanted.keep_alive,
+            memory=wanted.memory,
+            warmup_inputs=wanted.warmup_inputs,
             wait=wanted.wait,
             timeout=core.limits.deadline(wanted.timeout),
         )
@@ -96,14 +105,6 @@ async def models(core: Core, request: Request) -> Response:
 async def model(core: Core, request: Request) -> Response:
     """One model."""
     return reply(await core.service.model(request.path_params["name"]))
-
-
-async def unregister(core: Core, request: Request) -> Response:
-    """Drain a model and forget it."""
-    name = request.path_params["name"]
-    info = await core.change(core.service.unregister(name))
-    core.handles.drop(name)
-    return reply(info)
 
 
 async def model_status(core: Core, request: Request) -> Response:

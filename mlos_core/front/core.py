@@ -27,7 +27,7 @@ class Core:
         self.service = service
         self.limits = limits
         self.gate = Gate(limits)
-        self.handles = Handles(lambda: service.client, limits.slots)
+        self.handles = Handles(lambda: service.client, limits.slots, service.pick)
         self.metrics = HttpMetrics(self.gate)
         self.document: bytes = b""
         self._changes: set[asyncio.Task[Any]] = set()

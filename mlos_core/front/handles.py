@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""Open channels by model name, shared by all requests of the front end."""
+"""Open channels by model and version, shared by all requests of the front end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from mlos_core.errors import ChannelBroken, Closed, MlosError, NotFound, Unavailable
 from mlos_core.front.ports import Client, Handle, Result
@@ -18,6 +18,28 @@ _ROOM = 16 << 20  # bytes; a larger request attaches anew with more
 TEXT_ROOM = 4 << 20  # for models that take text: memory is got at once, which takes its time
 # After these the channel may be of no more use: model gone, replaced, or its memory broken.
 _FATAL = (NotFound, Unavailable, ChannelBroken, Closed)
+_CLOSE_S: Final = 0.5
+_LONGEST_LOAD: Final = 3600.0  # each request waits as long as it may, the attaching goes on
+
+
+class Target(NamedTuple):
+    """Who is asked: a model's version, or with none whatever its route says.
+
+    `picked`: the version was not asked for; where it goes meanwhile, another one will do.
+    """
+
+    name: str
+    version: str = ""
+    picked: bool = False
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What handles are kept by."""
+        return self.name, self.version
+
+    def again(self) -> Target:
+        """Who is asked when this one refused."""
+        return Target(self.name) if self.picked else self
 
 
 class _Entry:
@@ -40,62 +62,90 @@ class _Entry:
 class Handles:
     """Attaches to a model when it is first asked for; drops the handle when it fails."""
 
-    def __init__(self, client: Callable[[], Client], slots: int) -> None:
+    def __init__(
+        self, client: Callable[[], Client], slots: int, pick: Callable[[str], str]
+    ) -> None:
         self._client = client
         self._slots = slots
-        self._open: dict[str, _Entry] = {}
+        self._pick = pick
+        self._open: dict[tuple[str, str], _Entry] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
+    async def choose(
+        self, name: str, version: str = "", usual: int = _ROOM
+    ) -> tuple[Target, Signature]:
+        """Who answers one request, and what that takes and returns.
+
+        Without a version, a weighted route picks one for each request; `usual` as in `use`.
+        """
+        target = Target(name, version) if version else self._picked(name)
+        try:
+            return target, await self.signature(target, usual)
+        except NotFound:
+            if not target.picked:
+                raise
+        target = target.again()
+        return target, await self.signature(target, usual)
+
+    def _picked(self, name: str) -> Target:
+        version = self._pick(name)
+        return Target(name, version, picked=bool(version))
+
     @asynccontextmanager
-    async def use(self, name: str, size: int = 0, usual: int = _ROOM) -> AsyncIterator[Handle]:
-        """The handle of `name`, with room for a request of `size` bytes.
+    async def use(self, target: Target, size: int = 0, usual: int = _ROOM) -> AsyncIterator[Handle]:
+        """The handle of `target`, with room for a request of `size` bytes.
 
         Requests that come while it attaches share the attempt. `usual` is the room to attach
         with where nothing asks for more.
 
         Raises:
-            NotFound: no model of that name.
+            NotFound: no model of that name, or no such version.
             Unavailable: the model is not ready.
         """
-        entry = self._open.get(name)
+        entry = self._open.get(target.key)
         if entry is None or not entry.usable() or entry.room // 2 < size:
             room = max(_room(size, usual), entry.room if entry is not None else 0)
-            self.drop(name)
+            self.drop(*target.key)
             attach = self._client().model(
-                name, slots=self._slots, request_bytes=room, reply_bytes=room
+                target.name,
+                version=target.version,
+                slots=self._slots,
+                request_bytes=room,
+                reply_bytes=room,
+                timeout=_LONGEST_LOAD,
             )
-            entry = self._open[name] = _Entry(asyncio.ensure_future(attach), room)
+            entry = self._open[target.key] = _Entry(asyncio.ensure_future(attach), room)
         entry.users += 1
         try:
             yield await asyncio.shield(entry.task)  # whoever leaves does not end it for others
         except _FATAL:
-            self._drop(name, entry)
+            self._drop(target.key, entry)
             raise
         finally:
             entry.users -= 1
             self._close_if_unused(entry)
 
-    async def signature(self, name: str, usual: int = _ROOM) -> Signature:
-        """What `name` takes and returns; `usual` as in `use`."""
-        entry = self._open.get(name)
+    async def signature(self, target: Target, usual: int = _ROOM) -> Signature:
+        """What `target` takes and returns; `usual` as in `use`."""
+        entry = self._open.get(target.key)
         if entry is not None and entry.task.done() and entry.usable():
             return entry.task.result().signature
-        async with self.use(name, usual=usual) as handle:
+        async with self.use(target, usual=usual) as handle:
             return handle.signature
 
     async def infer(
         self,
-        name: str,
+        target: Target,
         inputs: Mapping[str, Array],
         *,
         seconds: float,
         parameters: Mapping[str, Any],
         outputs: Sequence[str],
     ) -> Result:
-        """Ask `name` once; a second time only if the first was certainly not accepted."""
-        for last in (False, True):
+        """Ask `target` once; a second time only if the first was certainly not accepted."""
+        for last, whom in ((False, target), (True, target.again())):
             try:
-                async with self.use(name, _size(inputs)) as handle:
+                async with self.use(whom, _size(inputs)) as handle:
                     return await handle.infer(
                         inputs,
                         timeout=seconds,
@@ -110,16 +160,16 @@ class Handles:
 
     async def stream(
         self,
-        name: str,
+        target: Target,
         inputs: Mapping[str, Array],
         *,
         seconds: float,
         parameters: Mapping[str, Any],
     ) -> AsyncIterator[Any]:
         """The events of one stream; a second attempt as in `infer`."""
-        for last in (False, True):
+        for last, whom in ((False, target), (True, target.again())):
             try:
-                async with self.use(name, _size(inputs)) as handle:
+                async with self.use(whom, _size(inputs)) as handle:
                     events = handle.stream(inputs, timeout=seconds, parameters=parameters)
                     try:
                         async for event in events:
@@ -131,23 +181,28 @@ class Handles:
                 if last or not _refused(error):
                     raise
 
-    def drop(self, name: str) -> None:
-        """Forget the handle of `name`; requests that use it go on, the next attaches anew."""
-        entry = self._open.get(name)
-        if entry is not None:
-            self._drop(name, entry)
-            self._close_if_unused(entry)
+    def drop(self, name: str, version: str | None = None) -> None:
+        """Forget the handles of a model, or of one version; requests that use them go on, the
+        next attaches anew."""
+        for key, entry in list(self._open.items()):
+            if key[0] == name and version in (None, key[1]):
+                self._drop(key, entry)
+                self._close_if_unused(entry)
 
     async def close(self) -> None:
-        """Close all handles."""
-        for name in list(self._open):
-            self.drop(name)
-        if self._closing:
-            await asyncio.wait(list(self._closing))
+        """Close all handles; what still attaches is given up."""
+        for name, version in list(self._open):
+            self.drop(name, version)
+        closing = list(self._closing)
+        if closing:
+            _, waiting = await asyncio.wait(closing, timeout=_CLOSE_S)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*closing, return_exceptions=True)
 
-    def _drop(self, name: str, entry: _Entry) -> None:
-        if self._open.get(name) is entry:
-            del self._open[name]
+    def _drop(self, key: tuple[str, str], entry: _Entry) -> None:
+        if self._open.get(key) is entry:
+            del self._open[key]
         entry.dropped = True
 
     def _close_if_unused(self, entry: _Entry) -> None:
@@ -172,7 +227,7 @@ def _room(size: int, usual: int) -> int:
 
 def _refused(error: MlosError) -> bool:
     """Whether the request was certainly not accepted: the client says so on the error."""
-    return isinstance(error, Closed) or getattr(error, "accepted", True) is False
+    return isinstance(error, Closed) or not error.accepted
 
 
 async def _finish(events: AsyncIterator[Any]) -> None:

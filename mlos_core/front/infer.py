@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from mlos_core.front import body as bodies
 from mlos_core.front import npy, questions
 from mlos_core.front.codec import from_array
 from mlos_core.front.core import Core
+from mlos_core.front.handles import Target
 from mlos_core.front.ports import Result
 from mlos_core.front.problems import NotAcceptable
 from mlos_core.front.questions import InferBody, ModelInferBody, Options
@@ -24,6 +25,7 @@ from mlos_core.front.sse import Events, EventStream
 from mlos_core.types import Array, Signature
 
 PARAMETERS_HEADER: Final = "x-mlos-parameters"
+VERSION_HEADER: Final = "x-mlos-version"
 # More numbers than this as JSON would hold up the daemon's loop for too long.
 _JSON_NUMBERS: Final = 4_000_000
 
@@ -31,37 +33,46 @@ _JSON_NUMBERS: Final = 4_000_000
 class Question(msgspec.Struct):
     """A request that fits its model."""
 
-    model: str
+    target: Target
     inputs: dict[str, Array]
     options: Options
     accept: str
     seconds: float
 
 
+class _Asked(NamedTuple):
+    """What the path says of the model; no name: the body says it. `by_key`: the names of
+    inputs may be the keys of the body."""
+
+    name: str = ""
+    version: str = ""
+    by_key: bool = False
+
+
 async def infer(core: Core, request: Request) -> Response:
-    """`POST .../{name}/infer`."""
-    return await _answer(core, request, request.path_params["name"], named=False)
+    """`POST .../{name}/infer`, or `.../{name}/versions/{version}/infer`."""
+    return await _answer(core, request, _Asked(**request.path_params))
 
 
 async def infer_named(core: Core, request: Request) -> Response:
     """`POST /models/{name}/inference`: input names may be the keys of the body."""
-    return await _answer(core, request, request.path_params["name"], named=True)
+    return await _answer(core, request, _Asked(request.path_params["name"], by_key=True))
 
 
 async def infer_by_id(core: Core, request: Request) -> Response:
     """`POST /api/v1/inference`: the body names the model."""
-    return await _answer(core, request, "", named=False)
+    return await _answer(core, request, _Asked())
 
 
-async def _answer(core: Core, request: Request, name: str, *, named: bool) -> Response:
+async def _answer(core: Core, request: Request, asked: _Asked) -> Response:
     body = bodies.Body(core.gate)
     began = asyncio.get_running_loop().time()
     try:
         url = questions.url_options(request)
         accept = bodies.answer_type(request.headers.get("accept", ""))
         async with asyncio.timeout(core.limits.deadline(url.timeout)) as scope:
-            raw = await body.read(request)
-            question = await _understand(core, request, raw, name, named, url, accept)
+            await body.read(request)
+            question = await _understand(core, request, body, asked, url, accept)
             if question.accept == bodies.EVENTS:
                 return _stream(core, question)
             if question.seconds != core.limits.deadline(url.timeout):
@@ -74,42 +85,54 @@ async def _answer(core: Core, request: Request, name: str, *, named: bool) -> Re
 
 
 async def _understand(
-    core: Core, request: Request, raw: bytes, name: str, named: bool, url: Options, accept: str
+    core: Core, request: Request, body: bodies.Body, asked: _Asked, url: Options, accept: str
 ) -> Question:
     kind = bodies.media_type(request)
     if kind in (bodies.NPY, bodies.NPZ):
-        name = name or request.query_params.get("model_id", "")
-        signature = await _signature(core, name)
+        name = asked.name or request.query_params.get("model_id", "")
+        target, signature = await _choose(core, body, name, asked.version, url.version)
         which = request.query_params.get("input", "")
-        inputs = questions.binary_inputs(kind, raw, which, signature, core.limits.body)
+        inputs = questions.binary_inputs(kind, body.data, which, signature, core.limits.body)
         options = url
     else:
         bodies.require_json(request)
-        parsed: InferBody
-        if not name:
-            parsed = by_id = bodies.decode_json(raw, ModelInferBody)
-            name = by_id.model_id
-            signature = await _signature(core, name)
+        if asked.by_key:
+            target, signature = await _choose(core, body, asked.name, url.version)
+            parsed = questions.named_body(body.data, signature)
+            if parsed.version:
+                named = (url.version, parsed.version)
+                target, signature = await _choose(core, body, asked.name, *named)
         else:
-            signature = await _signature(core, name)
-            parsed = (
-                questions.named_body(raw, signature)
-                if named
-                else bodies.decode_json(raw, InferBody)
-            )
+            name, parsed = _parse(body.data, asked.name)
+            versions = (asked.version, url.version, parsed.version)
+            target, signature = await _choose(core, body, name, *versions)
         inputs = questions.inputs_of(parsed, signature)
         options = questions.merged(parsed.options, url)
     questions.check_outputs(signature, options.outputs)
     if options.stream or accept == bodies.EVENTS:
         accept = bodies.EVENTS
-        _check_streams(name, signature)
-    return Question(name, inputs, options, accept, core.limits.deadline(options.timeout))
+        _check_streams(target.name, signature)
+    return Question(target, inputs, options, accept, core.limits.deadline(options.timeout))
 
 
-async def _signature(core: Core, name: str) -> Signature:
+def _parse(raw: bytes, name: str) -> tuple[str, InferBody]:
+    """The model's name, from the body where the path has none, and the body."""
+    if name:
+        return name, bodies.decode_json(raw, InferBody)
+    body = bodies.decode_json(raw, ModelInferBody)
+    return body.model_id, body
+
+
+async def _choose(
+    core: Core, body: bodies.Body, name: str, *versions: str
+) -> tuple[Target, Signature]:
     if not name:
         raise InvalidInput("the request names no model", hint="give model_id")
-    return await core.handles.signature(name)
+    version = questions.same_version(*versions)
+    body.waits_for = name
+    chosen = await core.handles.choose(name, version)
+    body.waits_for = ""
+    return chosen
 
 
 def _check_streams(name: str, signature: Signature) -> None:
@@ -123,29 +146,35 @@ def _check_streams(name: str, signature: Signature) -> None:
 async def _ask(core: Core, question: Question, began: float) -> Response:
     left = began + question.seconds - asyncio.get_running_loop().time()
     result = await core.handles.infer(
-        question.model,
+        question.target,
         question.inputs,
         seconds=max(left, 0.001),
         parameters=question.options.parameters,
         outputs=question.options.outputs,
     )
     try:
-        return respond(question.model, result, question.accept)
+        return respond(question.target, result, question.accept)
     finally:
         result.release()
 
 
 def _stream(core: Core, question: Question) -> Response:
     events = core.handles.stream(
-        question.model,
+        question.target,
         question.inputs,
         seconds=question.seconds,
         parameters=question.options.parameters,
     )
-    return EventStream(events, question.seconds, Events({"model": question.model}))
+    return EventStream(events, question.seconds, Events(_who(question.target)))
 
 
-def respond(model: str, result: Result, accept: str) -> Response:
+def _who(target: Target) -> dict[str, str]:
+    """Who answered, as far as it is known: a route may move a channel at any time."""
+    version = {"version": target.version} if target.version else {}
+    return {"model": target.name, **version}
+
+
+def respond(target: Target, result: Result, accept: str) -> Response:
     """The answer in the form asked for; nothing of it refers to `result`'s memory.
 
     Raises:
@@ -153,28 +182,28 @@ def respond(model: str, result: Result, accept: str) -> Response:
     """
     outputs = {name: result[name] for name in result}
     if accept == bodies.NPZ:
-        return _binary(npy.write_npz(outputs), accept, result.parameters)
+        return _binary(npy.write_npz(outputs), accept, target, result.parameters)
     if accept == bodies.NPY:
         if len(outputs) != 1:
             raise NotAcceptable(
-                f"{model} answers with {len(outputs)} outputs, a .npy file holds one",
+                f"{target.name} answers with {len(outputs)} outputs, a .npy file holds one",
                 hint=f"accept {bodies.NPZ}, or choose one with outputs: {', '.join(outputs)}",
             )
-        return _binary(npy.write_npy(*outputs.values()), accept, result.parameters)
+        return _binary(npy.write_npy(*outputs.values()), accept, target, result.parameters)
     if sum(array.size for array in outputs.values()) > _JSON_NUMBERS:
         raise NotAcceptable(
             "the answer is too large for JSON", hint=f"accept {bodies.NPZ} or {bodies.NPY}"
         )
     answer = {
-        "model": model,
+        **_who(target),
         "outputs": {name: from_array(array) for name, array in outputs.items()},
         "parameters": dict(result.parameters),
     }
     return Response(msgspec.json.encode(answer, enc_hook=from_array), media_type=bodies.JSON)
 
 
-def _binary(data: bytes, kind: str, parameters: Mapping[str, Any]) -> Response:
-    headers = {}
+def _binary(data: bytes, kind: str, target: Target, parameters: Mapping[str, Any]) -> Response:
+    headers = {VERSION_HEADER: target.version} if target.version else {}
     if parameters:
         plain = msgspec.to_builtins(dict(parameters), enc_hook=from_array)
         headers[PARAMETERS_HEADER] = json.dumps(plain)  # ASCII, as a header must be

@@ -15,6 +15,11 @@ import msgspec
 from mlos_core import __version__
 from mlos_core.front.endpoint import Answer, Endpoint
 
+_PATH_PARAMETERS = {
+    "name": "A model's name. It may contain slashes, as / or as %2F.",
+    "plugin": "A plugin's name.",
+    "version": "One of the model's versions.",
+}
 _REFERENCE = "#/components/schemas/{name}"
 
 
@@ -80,16 +85,17 @@ def _identifier(endpoint: Endpoint) -> str:
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = []
-    if "{name}" in endpoint.path:
-        parameters.append(
-            {
-                "name": "name",
-                "in": "path",
-                "required": True,
-                "description": "A model's name. It may contain slashes, as / or as %2F.",
-                "schema": {"type": "string"},
-            }
-        )
+    for name, text in _PATH_PARAMETERS.items():
+        if f"{{{name}}}" in endpoint.path:
+            parameters.append(
+                {
+                    "name": name,
+                    "in": "path",
+                    "required": True,
+                    "description": text,
+                    "schema": {"type": "string"},
+                }
+            )
     for name, kind, text in endpoint.query:
         place = "header" if name.startswith("X-") else "query"
         schema = {"type": kind}

@@ -67,11 +67,21 @@ class Handle(Protocol):
 class Client(Protocol):
     """An asyncio client of the daemon's own control socket."""
 
-    async def model(self, name: str, *, slots: int, request_bytes: int, reply_bytes: int) -> Handle:
-        """Attach to `name` with room for that many requests and bytes in flight.
+    async def model(
+        self,
+        name: str,
+        *,
+        version: str,
+        slots: int,
+        request_bytes: int,
+        reply_bytes: int,
+        timeout: float,
+    ) -> Handle:
+        """Attach to `name` with room for that many requests and bytes in flight, waiting at
+        most `timeout` seconds while it is being loaded. No version follows the route.
 
         Raises:
-            NotFound: no model of that name.
+            NotFound: no model of that name, or no such version.
             Unavailable: the model is not ready.
         """
 
@@ -98,11 +108,66 @@ class Service(Protocol):
         replace: bool = False,
         wait: bool = True,
         timeout: float = 60.0,
+        add: bool = False,
+        python: str = "",
+        threads: int = 0,
+        cpus: str = "",
+        numa_node: int = -1,
+        load: str = "now",
+        keep_alive: float = -1.0,
+        memory: int = 0,
+        warmup_inputs: str = "",
     ) -> Any:
         """Load a model and give it a name; returns its information."""
 
-    async def unregister(self, name: str) -> Any:
-        """Drain a model and forget it."""
+    async def swap_model(
+        self,
+        name: str,
+        version: str = "",
+        path: str = "",
+        new_version: str = "",
+        plugin: str = "",
+        options: dict[str, Any] | None = None,
+        warmup_inputs: str = "",
+        canary: float = 0.0,
+        max_error_rate: float = 0.05,
+        allow_new_signature: bool = False,
+        timeout: float = 300.0,
+    ) -> Any:
+        """Replace a version while it is asked; returns the model's information."""
+
+    async def rollback_model(self, name: str, version: str = "", timeout: float = 300.0) -> Any:
+        """Serve again what was served before the last swap."""
+
+    async def route_model(
+        self, name: str, weights: dict[str, float] | None = None, version: str = ""
+    ) -> Any:
+        """Weights, one version, or with neither the latest."""
+
+    async def load_model(
+        self, name: str, version: str = "", wait: bool = True, timeout: float = 60.0
+    ) -> Any:
+        """Load a version that is not in memory."""
+
+    async def unload_model(self, name: str, version: str = "") -> Any:
+        """Give a version's memory back; the next request loads it again."""
+
+    async def unregister(self, name: str, version: str = "") -> Any:
+        """Drain a model, or one version of it, and forget it."""
+
+    async def swap_plugin(
+        self,
+        name: str,
+        python: str = "",
+        canary: float = 0.0,
+        max_error_rate: float = 0.05,
+        timeout: float = 300.0,
+    ) -> Any:
+        """Replace a plugin by what is installed now, while its models are asked."""
+
+    def pick(self, name: str) -> str:
+        """The version for the next request without one; empty where the route is not weighted,
+        or there is no such model."""
 
     async def models(self) -> Any:
         """Information on every model."""

@@ -73,6 +73,15 @@ class TooManyConnections(
     """The server holds as many connections as it may."""
 
 
+def not_ready(name: str) -> DeadlineExceeded:
+    """The error for a deadline that passed before the model could be asked."""
+    return DeadlineExceeded(
+        f"model {name!r} was not ready in time",
+        hint="a model that is being loaded goes on loading: ask again, or allow more time with "
+        "timeout or X-MLOS-Timeout",
+    )
+
+
 RETRY_AFTER_S = 1
 
 

@@ -24,6 +24,7 @@ class Options(msgspec.Struct, frozen=True):
     parameters: dict[str, Any] = {}
     timeout: float | None = None
     stream: bool = False
+    version: str = ""
 
 
 _NONE: Final = Options()
@@ -32,7 +33,8 @@ _NONE: Final = Options()
 class InferBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`inputs` by name, or the one input's value alone, also called `input`.
 
-    `outputs` empty means all; `timeout` is in seconds; `input_format` is `text` or `json`.
+    `outputs` empty means all; `timeout` is in seconds; `input_format` is `text` or `json`;
+    without a `version` the model's route says which one answers.
     """
 
     inputs: Any = None
@@ -42,11 +44,12 @@ class InferBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: dict[str, Any] = {}
     timeout: float | None = None
     stream: bool = False
+    version: str = ""
 
     @property
     def options(self) -> Options:
         """The part that is not input."""
-        return Options(self.outputs, self.parameters, self.timeout, self.stream)
+        return Options(self.outputs, self.parameters, self.timeout, self.stream, self.version)
 
 
 class ModelInferBody(InferBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,7 +133,7 @@ def url_options(request: Request) -> Options:
     """Options of a request whose body holds tensors only.
 
     Query: `timeout`, `outputs` (names with commas between), `parameters` (a JSON object),
-    `stream`. Header: `X-MLOS-Timeout`.
+    `stream`, `version`. Header: `X-MLOS-Timeout`.
     """
     timeout = request.headers.get(TIMEOUT_HEADER)
     if not request.scope["query_string"]:
@@ -143,6 +146,7 @@ def url_options(request: Request) -> Options:
         parameters=decode_json(raw.encode(), dict[str, Any]) if raw else {},
         timeout=_seconds(query.get("timeout") or timeout),
         stream=query.get("stream", "false").lower() in ("true", "1"),
+        version=query.get("version", ""),
     )
 
 
@@ -164,7 +168,20 @@ def merged(body: Options, url: Options) -> Options:
         parameters={**url.parameters, **body.parameters},
         timeout=url.timeout if body.timeout is None else body.timeout,
         stream=body.stream or url.stream,
+        version=same_version(body.version, url.version),
     )
+
+
+def same_version(*given: str) -> str:
+    """The one version that is named, in one place or in several; none is as well.
+
+    Raises:
+        InvalidInput: they differ.
+    """
+    named = sorted(set(filter(None, given)))
+    if len(named) > 1:
+        raise InvalidInput(f"the request names versions {' and '.join(named)}", hint="name one")
+    return "".join(named)
 
 
 def check_outputs(signature: Signature, outputs: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from mlos_core.front import control, schema
+from mlos_core.front import control, lifecycle, schema
 from mlos_core.front.body import ANSWERS, JSON, NPY, NPZ
 from mlos_core.front.endpoint import Answer, Endpoint
 from mlos_core.front.infer import infer, infer_by_id, infer_named
@@ -23,6 +23,7 @@ _INFER: Final[dict[str, Any]] = {
         ("parameters", "string", "A JSON object, for bodies that hold tensors only."),
         ("input", "string", "Which input a .npy body is for, if the model has several."),
         ("stream", "boolean", "Answer with server-sent events."),
+        ("version", "string", "Which version; without it, as the model's route says."),
     ),
     "answers": {
         200: Answer("The outputs, in the form that Accept prefers", schema.Prediction, ANSWERS)
@@ -34,13 +35,22 @@ _DETAIL: Final = (
     '{"b64": "..."}), or a .npy file (one input), or a .npz file (inputs by name). '
     "The answer is JSON, .npy, .npz or, for models that stream, text/event-stream: one data "
     "line per event, then `event: end`, or `event: error` with an ErrorBody. Leaving the "
-    "connection cancels the request."
+    "connection cancels the request. A model that is not in memory is loaded first; a deadline "
+    "that passes meanwhile does not end that."
 )
+_OWNERS: Final = "For the daemon's own user only."
 _REGISTER: Final[dict[str, Any]] = {
     "method": "POST",
     "body": schema.Register,
     "admin": True,
-    "detail": "For the daemon's own user only.",
+    "detail": _OWNERS,
+}
+_CHANGE: Final[dict[str, Any]] = {
+    "method": "POST",
+    "tag": "models",
+    "admin": True,
+    "detail": _OWNERS,
+    "answers": {200: Answer("The model as it is then", schema.Model)},
 }
 _MODELS: Final = Answer("Every registered model", dict[str, list[schema.Model]])
 _HEALTH: Final = {
@@ -50,6 +60,14 @@ _HEALTH: Final = {
 
 ENDPOINTS: Final = (
     # --- inference
+    Endpoint(
+        path="/api/v1/models/{name}/versions/{version}/infer",
+        handler=infer,
+        summary="Ask one version of a model",
+        detail=_DETAIL,
+        body=InferBody,
+        **_INFER,
+    ),
     Endpoint(
         path="/api/v1/models/{name}/infer",
         handler=infer,
@@ -76,6 +94,63 @@ ENDPOINTS: Final = (
         **_REGISTER,
     ),
     Endpoint(
+        path="/api/v1/models/{name}/swap",
+        handler=lifecycle.swap,
+        summary="Replace a version while it is asked",
+        body=schema.Swap,
+        **{
+            **_CHANGE,
+            "detail": "The new one is loaded and warmed beside the old one and takes over once it "
+            "has proven itself; if it fails, the old one goes on untouched. " + _OWNERS,
+        },
+    ),
+    Endpoint(
+        path="/api/v1/models/{name}/rollback",
+        handler=lifecycle.rollback,
+        summary="Serve again what was served before the last swap",
+        body=schema.Rollback,
+        **_CHANGE,
+    ),
+    Endpoint(
+        path="/api/v1/models/{name}/route",
+        handler=lifecycle.route,
+        summary="Say which version a request gets that names none",
+        body=schema.RouteChange,
+        **_CHANGE,
+    ),
+    Endpoint(
+        path="/api/v1/models/{name}/load",
+        handler=lifecycle.load,
+        summary="Load a model now",
+        body=schema.Load,
+        **_CHANGE,
+    ),
+    Endpoint(
+        path="/api/v1/models/{name}/unload",
+        handler=lifecycle.unload,
+        summary="Give a model's memory back; the next request loads it again",
+        body=schema.Unload,
+        **_CHANGE,
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/v1/models/{name}/versions/{version}",
+        handler=lifecycle.version,
+        tag="models",
+        summary="One version of a model",
+        answers={200: Answer("The version", schema.Version)},
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/api/v1/models/{name}/versions/{version}",
+        handler=lifecycle.unregister_version,
+        tag="models",
+        summary="Let a version finish what it holds, and forget it",
+        detail=_OWNERS,
+        admin=True,
+        answers={200: Answer("The model as it was", schema.Model)},
+    ),
+    Endpoint(
         method="GET",
         path="/api/v1/models",
         handler=control.models,
@@ -94,10 +169,10 @@ ENDPOINTS: Final = (
     Endpoint(
         method="DELETE",
         path="/api/v1/models/{name}",
-        handler=control.unregister,
+        handler=lifecycle.unregister,
         tag="models",
         summary="Let a model finish what it holds, and forget it",
-        detail="For the daemon's own user only.",
+        detail=_OWNERS,
         admin=True,
         answers={200: Answer("The model as it was", schema.Model)},
     ),
@@ -153,6 +228,17 @@ ENDPOINTS: Final = (
         tag="plugins",
         summary="Not supported: plugins are installed with pip",
         answers={501: Answer("How a plugin comes to the server", schema.ErrorBody)},
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/v1/plugins/{plugin}/swap",
+        handler=lifecycle.swap_plugin,
+        tag="plugins",
+        summary="Serve its models on the plugin that is installed now, while they are asked",
+        detail=_OWNERS,
+        body=schema.PluginSwap,
+        admin=True,
+        answers={200: Answer("What became of it", schema.PluginSwapped)},
     ),
     # --- the server
     Endpoint(

@@ -73,9 +73,10 @@ SIGNATURES = {
 
 
 class Handle:
-    def __init__(self, name: str, service: FakeService, room: int) -> None:
+    def __init__(self, name: str, service: FakeService, room: int, version: str = "") -> None:
         self.signature = SIGNATURES[name]
         self.name = name
+        self.version = version
         self.room = room
         self.closed = False
         self.service = service
@@ -87,6 +88,7 @@ class Handle:
         if self.closed:
             raise errors.Closed("the handle was closed")
         service.asked.append((self.name, dict(inputs), timeout, dict(parameters), tuple(outputs)))
+        service.versions.append(self.version)
         if self.name == "slow":
             await self._wait()
         if self.name == "broken":
@@ -141,6 +143,10 @@ class FakeService:
         self.refusals: list[errors.MlosError] = []
         self.attached: list[Any] = []
         self.registered: list[Any] = []
+        self.changed: list[Any] = []
+        self.versions: list[str] = []
+        self.weighted: list[str] = []
+        self.loading: asyncio.Event | None = None
         self.gone: set[str] = set()
         self.is_ready = True
         self.started = threading.Event()
@@ -149,16 +155,30 @@ class FakeService:
         self.client = SimpleNamespace(model=self._attach)
 
     async def _attach(
-        self, name: str, *, slots: int, request_bytes: int, reply_bytes: int
+        self,
+        name: str,
+        *,
+        version: str,
+        slots: int,
+        request_bytes: int,
+        reply_bytes: int,
+        timeout: float,
     ) -> Handle:
-        self._known(name)
-        handle = Handle(name, self, request_bytes)
+        self._known(name, version)
+        if self.loading is not None:
+            await self.loading.wait()
+        handle = Handle(name, self, request_bytes, version)
         self.attached.append(handle)
         return handle
 
-    def _known(self, name: str) -> None:
+    def _known(self, name: str, version: str = "") -> None:
         if name not in SIGNATURES or name in self.gone:
             raise errors.NotFound(f"no model {name!r}", hint="list the models")
+        if version not in ("", "1.0", "2.0") or f"{name}@{version}" in self.gone:
+            raise errors.NotFound(f"no version {version!r}", hint="it has 1.0, 2.0")
+
+    def pick(self, name: str) -> str:
+        return self.weighted.pop(0) if self.weighted else ""
 
     def answer(self, name: str, inputs: Any) -> dict[str, Any]:
         if name == "add":
@@ -182,6 +202,7 @@ class FakeService:
             "reason": "",
             "signature": SIGNATURES.get(name),
             "workers": [],
+            "versions": [{"version": "1.0", "state": "ready"}, {"version": "2.0"}],
         }
 
     async def register(self, name: str, path: str, **options: Any) -> dict[str, Any]:
@@ -190,10 +211,42 @@ class FakeService:
         self.registered.append((name, path, options))
         return self.info(name)
 
-    async def unregister(self, name: str) -> dict[str, Any]:
-        self._known(name)
-        self.gone.add(name)
+    async def unregister(self, name: str, version: str = "") -> dict[str, Any]:
+        self._known(name, version)
+        self.gone.add(f"{name}@{version}" if version else name)
         return self.info(name)
+
+    async def swap_model(self, name: str, **given: Any) -> dict[str, Any]:
+        return self._change("swap_model", name, given)
+
+    async def rollback_model(self, name: str, **given: Any) -> dict[str, Any]:
+        return self._change("rollback_model", name, given)
+
+    async def route_model(self, name: str, **given: Any) -> dict[str, Any]:
+        return self._change("route_model", name, given)
+
+    async def load_model(self, name: str, **given: Any) -> dict[str, Any]:
+        return self._change("load_model", name, given)
+
+    async def unload_model(self, name: str, **given: Any) -> dict[str, Any]:
+        return self._change("unload_model", name, given)
+
+    def _change(self, method: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        self._known(name, given.get("version") or "")
+        if given.get("path") == "/broken":
+            raise errors.LoadFailed("the new one does not load", hint="the old one goes on")
+        self.changed.append((method, name, given))
+        return self.info(name)
+
+    async def swap_plugin(self, name: str, **given: Any) -> dict[str, Any]:
+        self.changed.append(("swap_plugin", name, given))
+        return {
+            "plugin": name,
+            "from_version": "1",
+            "to_version": "2",
+            "models": ["add"],
+            "seconds": 0.5,
+        }
 
     async def models(self) -> list[dict[str, Any]]:
         return [self.info(name) for name in SIGNATURES if name not in self.gone]

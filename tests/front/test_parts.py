@@ -18,10 +18,10 @@ from hypothesis.extra import numpy as arrays
 
 from mlos_core import errors
 from mlos_core.daemon.plugins import PluginStatus
-from mlos_core.daemon.reports import ModelInfo, WorkerInfo
+from mlos_core.daemon.reports import ModelInfo, VersionInfo, WorkerInfo
 from mlos_core.front import codec, listen, npy, peer, problems, schema
 from mlos_core.front.body import answer_type, decode_json
-from mlos_core.front.handles import Handles
+from mlos_core.front.handles import Handles, Target
 from mlos_core.front.memory import keep_freed_memory
 from mlos_core.types import BYTES, DTYPES, TensorSpec
 
@@ -222,10 +222,17 @@ def test_a_taken_port_says_what_to_do():
 # --- handles ------------------------------------------------------------------------------
 
 
+ECHO = Target("echo")
+
+
+def handles_of(service):
+    return Handles(lambda: service.client, 4, service.pick)
+
+
 def test_requests_that_come_together_share_one_attach(service):
     async def run() -> None:
-        handles = Handles(lambda: service.client, 4)
-        await asyncio.gather(*(handles.signature("echo") for _ in range(5)))
+        handles = handles_of(service)
+        await asyncio.gather(*(handles.signature(ECHO) for _ in range(5)))
         await handles.close()
 
     asyncio.run(run())
@@ -235,12 +242,12 @@ def test_requests_that_come_together_share_one_attach(service):
 
 def test_a_handle_in_use_is_not_closed_under_its_request(service):
     async def run() -> None:
-        handles = Handles(lambda: service.client, 4)
-        async with handles.use("echo") as handle:
+        handles = handles_of(service)
+        async with handles.use(ECHO) as handle:
             handles.drop("echo")
             await asyncio.sleep(0)
             assert not handle.closed
-            async with handles.use("echo") as other:
+            async with handles.use(ECHO) as other:
                 assert other is not handle
         await handles.close()
         assert handle.closed
@@ -250,10 +257,10 @@ def test_a_handle_in_use_is_not_closed_under_its_request(service):
 
 def test_a_handle_closed_by_the_daemon_is_replaced_before_it_is_used(service):
     async def run() -> None:
-        handles = Handles(lambda: service.client, 4)
-        await handles.signature("echo")
+        handles = handles_of(service)
+        await handles.signature(ECHO)
         service.attached[0].closed = True
-        async with handles.use("echo") as handle:
+        async with handles.use(ECHO) as handle:
             assert handle is service.attached[1]
         await handles.close()
 
@@ -262,12 +269,12 @@ def test_a_handle_closed_by_the_daemon_is_replaced_before_it_is_used(service):
 
 def test_a_failed_attach_is_tried_again(service):
     async def run() -> None:
-        handles = Handles(lambda: service.client, 4)
+        handles = handles_of(service)
         service.gone.add("echo")
         with pytest.raises(errors.NotFound):
-            await handles.signature("echo")
+            await handles.signature(ECHO)
         service.gone.clear()
-        assert (await handles.signature("echo")).inputs
+        assert (await handles.signature(ECHO)).inputs
         await handles.close()
 
     asyncio.run(run())
@@ -280,12 +287,17 @@ def test_a_failed_attach_is_tried_again(service):
     ("documented", "real"),
     [
         (schema.Model, ModelInfo),
+        (schema.Version, VersionInfo),
         (schema.Worker, WorkerInfo),
-        (schema.Plugin, PluginStatus),
     ],
 )
 def test_what_is_documented_is_what_the_service_returns(documented, real):
     assert documented.__struct_fields__ == real.__struct_fields__
+
+
+def test_what_is_documented_of_a_plugin_is_its_status_and_who_runs_it():
+    own = (*PluginStatus.__struct_fields__, "python", "warm", "workers")
+    assert schema.Plugin.__struct_fields__ == own
 
 
 def test_the_c_library_keeps_freed_memory():

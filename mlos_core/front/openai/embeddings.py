@@ -70,15 +70,15 @@ async def embed(core: Core, request: Request) -> Response:
     body = await bodies.read(core, request, EmbeddingBody)
     refuse(body, _NEUTRAL)
     inputs = bodies.prompts("input", body.input)
-    model = await serving.choose(core, body.model, "embed")
     seconds = caller.seconds(core, request)
-    found = await vectors(core, model, inputs, _parameters(body), seconds)
+    target = await serving.choose(core, body.model, "embed", seconds)
+    found = await vectors(core, target, inputs, _parameters(body), seconds)
     tokens = sum(vector.tokens for vector in found)
     data = [
         Embedding(index=index, embedding=_form(_cut(vector.values, body), body))
         for index, vector in enumerate(found)
     ]
-    return reply(Embeddings(data=data, model=model, usage=EmbeddingUsage(tokens, tokens)))
+    return reply(Embeddings(data=data, model=target.name, usage=EmbeddingUsage(tokens, tokens)))
 
 
 def _parameters(body: EmbeddingBody) -> dict[str, Any]:

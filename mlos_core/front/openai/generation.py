@@ -15,6 +15,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from mlos_core.front.core import Core
+from mlos_core.front.handles import Target
 from mlos_core.types import Array
 
 Events = AsyncIterator[dict[str, Any]]
@@ -26,16 +27,16 @@ class Job:
     """What is asked of a model: prompts, each with the same parameters."""
 
     def __init__(
-        self, model: str, prompts: Sequence[Mapping[str, Array]], parameters: dict[str, Any]
+        self, target: Target, prompts: Sequence[Mapping[str, Array]], parameters: dict[str, Any]
     ) -> None:
-        self.model = model
+        self.target = target
         self.prompts = prompts
         self.parameters = parameters
 
     def events(self, core: Core, seconds: float) -> Events:
         """The events of all prompts; choice `i` of prompt `k` of `n` choices is `k * n + i`."""
         streams = [
-            core.handles.stream(self.model, prompt, seconds=seconds, parameters=self.parameters)
+            core.handles.stream(self.target, prompt, seconds=seconds, parameters=self.parameters)
             for prompt in self.prompts
         ]
         if len(streams) == 1:

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
 
 from mlos_core.front.core import Core
-from mlos_core.front.handles import TEXT_ROOM
+from mlos_core.front.handles import TEXT_ROOM, Target
 from mlos_core.front.openai.problems import invalid
+from mlos_core.front.problems import not_ready
 
 _ROUTES: Final = {
     "chat": "chat completions",
@@ -31,16 +33,22 @@ def tasks_of(info: dict[str, Any]) -> list[str]:
     return list((info.get("signature") or {}).get("tasks") or ())
 
 
-async def choose(core: Core, name: str | None, task: str) -> str:
-    """The name of a model that serves `task`.
+async def choose(core: Core, name: str | None, task: str, seconds: float) -> Target:
+    """A model that serves `task`, waiting that long where it is loaded first.
 
     Raises:
         NotFound: no model of that name.
+        DeadlineExceeded: it is still being loaded.
         InvalidValue: it does not serve that; or none was named and there is not exactly one.
     """
     chosen = name or await _only(core, task)
-    if task in (await core.handles.signature(chosen, TEXT_ROOM)).tasks:
-        return chosen
+    try:
+        async with asyncio.timeout(seconds):
+            target, signature = await core.handles.choose(chosen, usual=TEXT_ROOM)
+    except TimeoutError:
+        raise not_ready(chosen) from None
+    if task in signature.tasks:
+        return target
     raise invalid("model", f"{chosen} does not serve {_ROUTES[task]}", "GET /v1/models lists all")
 
 

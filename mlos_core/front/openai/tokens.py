@@ -68,18 +68,18 @@ async def tokenize(core: Core, request: Request) -> Response:
     body = await bodies.read(core, request, TokenizeBody)
     refuse(body, _NEUTRAL)
     inputs = _inputs(body)
-    model = await serving.choose(core, body.model, "tokenize")
     seconds = caller.seconds(core, request)
-    return reply(await ask(core, model, inputs, _parameters(body), seconds, _tokens))
+    target = await serving.choose(core, body.model, "tokenize", seconds)
+    return reply(await ask(core, target, inputs, _parameters(body), seconds, _tokens))
 
 
 async def detokenize(core: Core, request: Request) -> Response:
     """Token ids to text."""
     body = await bodies.read(core, request, DetokenizeBody)
     inputs = {"tokens": bodies.token_input("tokens", body.tokens)}
-    model = await serving.choose(core, body.model, "tokenize")
     seconds = caller.seconds(core, request)
-    return reply(await ask(core, model, inputs, {"task": "detokenize"}, seconds, _text))
+    target = await serving.choose(core, body.model, "tokenize", seconds)
+    return reply(await ask(core, target, inputs, {"task": "detokenize"}, seconds, _text))
 
 
 def _inputs(body: TokenizeBody) -> dict[str, Array]:

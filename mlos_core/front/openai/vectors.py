@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from mlos_core.front.core import Core
+from mlos_core.front.handles import Target
 from mlos_core.front.openai.asking import ask_each
 from mlos_core.front.openai.problems import invalid
 from mlos_core.front.ports import Result
@@ -27,29 +28,33 @@ class Vector(NamedTuple):
 
 
 async def vectors(
-    core: Core, model: str, inputs: Sequence[Inputs], parameters: dict[str, Any], seconds: float
+    core: Core,
+    target: Target,
+    inputs: Sequence[Inputs],
+    parameters: dict[str, Any],
+    seconds: float,
 ) -> list[Vector]:
     """One vector for each of `inputs`.
 
     Raises:
         InvalidValue: the model does not take such inputs or parameters.
     """
-    signature = await core.handles.signature(model)
+    signature = await core.handles.signature(target)
     known = {spec.name for spec in signature.inputs}
     for one in inputs:
         if not one.keys() <= known:
-            raise invalid("input", f"{model} does not take {', '.join(one)}", "send text")
+            raise invalid("input", f"{target.name} does not take {', '.join(one)}", "send text")
     if not signature.batched:
         job = {"task": "embed", **parameters}
-        return await ask_each(core, model, inputs, job, seconds, _single)
+        return await ask_each(core, target, inputs, job, seconds, _single)
     for name, value in parameters.items():
         if not value:
-            raise invalid(name, f"{model} knows no {name}: false", "leave it out")
+            raise invalid(name, f"{target.name} knows no {name}: false", "leave it out")
     texts = [one["text"] for one in inputs]
     batches = [
         {"text": np.concatenate(texts[at : at + _BATCH])} for at in range(0, len(texts), _BATCH)
     ]
-    found = await ask_each(core, model, batches, {}, seconds, _several)
+    found = await ask_each(core, target, batches, {}, seconds, _several)
     return [vector for batch in found for vector in batch]
 
 

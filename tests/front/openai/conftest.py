@@ -177,7 +177,7 @@ class TextService(FakeService):
         self.wait_at = None
         self.running = self.most = 0
 
-    async def _attach(self, name, *, slots, request_bytes, reply_bytes):
+    async def _attach(self, name, *, version, slots, request_bytes, reply_bytes, timeout):
         self._known(name)
         self.attached.append((name, request_bytes))
         return Model(name, self)
