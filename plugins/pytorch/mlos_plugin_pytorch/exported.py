@@ -18,6 +18,7 @@ from mlos_core.errors import LoadFailed
 from mlos_core.types import TensorSpec
 from mlos_plugin_pytorch.blame import sentence
 from mlos_plugin_pytorch.dtypes import name_of
+from mlos_plugin_pytorch.last import cut
 from mlos_plugin_pytorch.mutation import written
 from mlos_plugin_pytorch.options import Options
 from mlos_plugin_pytorch.program import Argument, Program
@@ -55,6 +56,7 @@ def open_exported(file: Path, options: Options, device: Any) -> Program:
         sizes=inputs.sizes,
         may_batch=one_batch([*inputs.values.values(), *outputs.values()]),
         reset=None if options.keep_state else _restorer(exported, module, changed),
+        cut=(lambda: cut(module)) if device.type == "cpu" else None,
     )
 
 

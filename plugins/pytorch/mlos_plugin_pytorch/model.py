@@ -13,6 +13,7 @@ from mlos_core.smi import Allocate, TensorModel
 from mlos_core.types import Array, Signature
 from mlos_plugin_pytorch.blame import blamed
 from mlos_plugin_pytorch.feed import feed_of
+from mlos_plugin_pytorch.last import Last
 from mlos_plugin_pytorch.notation import Stated
 from mlos_plugin_pytorch.program import Program
 from mlos_plugin_pytorch.results import deliver, named
@@ -63,23 +64,47 @@ class Runner:
         except Exception as err:
             raise blamed(err, self._title) from err
 
+    def finish(self, last: Last, value: Any, out: Any) -> None:
+        """Run an operator that was cut off the program, on what it returned."""
+        try:
+            with self._mode:
+                last.run(value, out)
+        except Exception as err:
+            raise blamed(err, self._title) from err
+
 
 class TorchModel(TensorModel):
-    """A program with its signature."""
+    """A program with its signature.
 
-    def __init__(self, runner: Runner, signature: Signature) -> None:
+    Args:
+        runner: calls the program.
+        signature: what it takes and gives.
+        lasts: operators that were cut off the program, by the place of their output.
+    """
+
+    def __init__(self, runner: Runner, signature: Signature, lasts: Mapping[int, Last]) -> None:
         self.signature = signature
         self._run = runner
         self._names = [spec.name for spec in signature.outputs]
+        self._dtypes = {spec.name: spec.dtype for spec in signature.outputs}
+        self._lasts = {self._names[place]: last for place, last in lasts.items()}
 
     def infer(self, batch: Mapping[str, Array], allocate: Allocate) -> Mapping[str, Array]:
         """All outputs, as torch computes them in process."""
         result = self._run(batch)
         if isinstance(result, torch.Tensor) and len(self._names) == 1:
-            name = self._names[0]
-            return {name: deliver(name, result, allocate)}
-        chosen = choose(named(result), self._names)
-        return {name: deliver(name, leaf, allocate) for name, leaf in chosen.items()}
+            leaves = {self._names[0]: result}
+        else:
+            leaves = choose(named(result), self._names)
+        return {name: self._deliver(name, leaf, allocate) for name, leaf in leaves.items()}
+
+    def _deliver(self, name: str, leaf: Any, allocate: Allocate) -> Array:
+        last = self._lasts.get(name)
+        if last is None:
+            return deliver(name, leaf, allocate)
+        array = allocate(name, self._dtypes[name], last.shape(leaf))
+        self._run.finish(last, leaf, torch.from_numpy(array))
+        return array
 
     def close(self) -> None:
         """Drop the program, and the tensors that lie on clients' memory."""

@@ -26,7 +26,7 @@ def written(exported: Any) -> set[str]:
     announced = {*signature.user_inputs_to_mutate.values()}
     mutated = set(signature.buffers_to_mutate.values())
     announced |= {name for name, to in signature.inputs_to_buffers.items() if to in mutated}
-    if not any(_writes(node) for node in exported.graph.nodes):
+    if not any(writes(node) for node in exported.graph.nodes):
         return announced
     places = [node for node in exported.graph.nodes if node.op == "placeholder"]
     try:
@@ -36,7 +36,8 @@ def written(exported: Any) -> set[str]:
         return {node.name for node in places}
 
 
-def _writes(node: Any) -> bool:
+def writes(node: Any) -> bool:
+    """True for an operator that changes one of its arguments."""
     schema = getattr(node.target, "_schema", None)
     return schema is not None and schema.is_mutable
 
@@ -67,7 +68,7 @@ class _Watch(torch.fx.Interpreter):  # type: ignore[misc]
 
     def run_node(self, n: Any) -> Any:
         result = super().run_node(n)
-        if _writes(n):
+        if writes(n):
             args, kwargs = self.fetch_args_kwargs_from_env(n)
             given = zip(n.target._schema.arguments, args, strict=False)
             named = {argument.name: value for argument, value in given} | kwargs

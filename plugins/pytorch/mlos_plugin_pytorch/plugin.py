@@ -45,7 +45,9 @@ class PyTorchPlugin(Plugin):
         program = open_program(model_file(package.path, chosen.file), chosen, place)
         inputs = inputs_of(program, chosen, package.manifest)
         runner = Runner(program, inputs, place, chosen.copy_inputs)
-        return TorchModel(runner, settle(program, inputs, runner, chosen, package.manifest))
+        signature = settle(program, inputs, runner, chosen, package.manifest)
+        # Only now: trials look at whole results.
+        return TorchModel(runner, signature, program.cut() if program.cut else {})
 
     def example(self, folder: Path) -> ModelPackage:
         """A TorchScript module that doubles rows and sums them."""

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from mlos_core.types import BYTES, TensorSpec
+from mlos_plugin_pytorch.last import Last
 
 Kind = Literal["tensor", "int", "float", "bool", "str"]
 SCALARS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -46,6 +47,8 @@ class Program(msgspec.Struct, frozen=True):
         sizes: sizes that the model is known to take, for inputs with unknown ones.
         may_batch: False if the file rules out that dimension 0 is a batch.
         reset: undoes what earlier calls left behind, before each call.
+        cut: takes last operators out of the program, which the caller then has to run, by the
+            place of their output. Called at most once, and only for a model on the CPU.
     """
 
     title: str
@@ -56,6 +59,7 @@ class Program(msgspec.Struct, frozen=True):
     sizes: Mapping[str, tuple[int, ...]] = {}
     may_batch: bool = True
     reset: Callable[[], Any] | None = None
+    cut: Callable[[], Mapping[int, Last]] | None = None
 
     def argument(self, name: str) -> Argument | None:
         """The argument called `name`."""
