@@ -79,6 +79,7 @@ class Crew:
         self._tasks = Tasks()
         self._by_owner: dict[int, Worker] = {}
         self.stopping = False
+        self.settled = False
 
     def __len__(self) -> int:
         return len(self._by_owner)
@@ -202,6 +203,8 @@ class Crew:
         pid = peer.connection.peer()[0]
         if worker is None or (worker.pid and worker.pid != pid) or worker.peer is not None:
             framing.close_all(fds)
+            if worker is None and message.adopted and self.settled:
+                _end_stranger(peer)
             raise ProtocolError(f"process {pid} is no worker of this daemon")
         if not worker.pid:
             # It was faster than its host's answer; the pid is checked when that comes.
@@ -434,6 +437,17 @@ class Crew:
     async def stop(self) -> None:
         """End the launches under way."""
         await self._tasks.stop()
+
+
+def _end_stranger(peer: Peer) -> None:
+    """A worker that the last daemon forked in the moment it died, and could not write down.
+
+    Nobody will ever give it work, and it would knock until its orphan grace is over.
+    """
+    pidfd = procs.peer_pidfd(peer.connection)
+    if pidfd >= 0:
+        procs.kill(pidfd)
+        os.close(pidfd)
 
 
 def close_bell(model: ManagedModel) -> None:

@@ -106,6 +106,7 @@ class Supervisor:
                 elif deployment.entry.load == "now":
                     await self._load_again(deployment)
         self.settled.set()
+        self.crew.settled = True
         self.loader.start()
         await self.hosts.warm_up()
 
