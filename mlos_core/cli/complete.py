@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import click
 
-from mlos_core.cli.render_models import versions_of
 from mlos_core.client import connect
 from mlos_core.errors import MlosError
 
@@ -36,7 +35,7 @@ def versions(context: click.Context, _: click.Parameter, incomplete: str) -> lis
         version["version"]
         for info in _infos(context)
         if info["name"] == named
-        for version in versions_of(info)
+        for version in info["versions"]
         if version["version"] and version["version"].startswith(incomplete)
     ]
 

@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.status import Status
 
 from mlos_core.cli.context import Context
-from mlos_core.cli.render_models import versions_of
 from mlos_core.client import Client
 from mlos_core.errors import MlosError
 
@@ -54,7 +53,7 @@ def _watch(client: Client, line: Status, what: str, name: str, over: threading.E
 def state_text(info: Mapping[str, Any]) -> str:
     """What happens to a model just now: `2.0 warming`, `1.0 ready, its successor loading`."""
     parts = []
-    for version in versions_of(info):
+    for version in info["versions"]:
         text = f"{version['version'] or info['name']} {version['state']}"
         if version["candidate"]:
             text += f", its successor {version['candidate']}"

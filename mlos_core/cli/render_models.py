@@ -16,15 +16,6 @@ from mlos_core.cli import render
 Info = Mapping[str, Any]
 
 
-def versions_of(info: Info) -> Sequence[Info]:
-    """The versions of a model."""
-    if "versions" in info:
-        return list(info["versions"])
-    one = {k: info[k] for k in ("version", "state", "reason", "path", "plugin")}
-    more = {"weight": 1.0, "workers": len(info["workers"]), "load": "now", "keep_alive": -1.0}
-    return [{**one, **more, "memory": 0, "previous": "", "candidate": ""}]
-
-
 def table(infos: Sequence[Info]) -> Table:
     """All models, a line for each version."""
     columns = ["name", "version", "state", "route", "plugin", "device", "#workers", "#memory"]
@@ -41,7 +32,7 @@ def table(infos: Sequence[Info]) -> Table:
             _remark(info, version),
         )
         for info in infos
-        for number, version in enumerate(versions_of(info))
+        for number, version in enumerate(info["versions"])
     ]
     return render.table([*columns, "signature"], rows)
 
@@ -58,7 +49,7 @@ def _memory(version: Info) -> str:
 
 def _share(info: Info, version: Info) -> str:
     """What a version gets of the requests that name none."""
-    route, weight = info.get("route", {"kind": "latest"}), version["weight"]
+    route, weight = info["route"], version["weight"]
     if not weight:
         return "-"
     return f"{100 * weight:.3g} %" if route["kind"] == "weighted" else str(route["kind"])
@@ -66,15 +57,11 @@ def _share(info: Info, version: Info) -> str:
 
 def route_text(info: Info) -> str:
     """`latest: 2.0`, `pinned to 1.0`, `1.0 90 %, 2.0 10 %`."""
-    serving = [v for v in versions_of(info) if v["weight"]]
+    serving = [v for v in info["versions"] if v["weight"]]
     names = ", ".join(v["version"] or "the only version" for v in serving)
-    if info.get("route", {"kind": "latest"})["kind"] == "weighted":
+    if info["route"]["kind"] == "weighted":
         return ", ".join(f"{v['version']} {_share(info, v)}" for v in serving)
-    return (
-        f"pinned to {names}"
-        if info.get("route", {"kind": "latest"})["kind"] == "pinned"
-        else f"latest: {names}"
-    )
+    return f"pinned to {names}" if info["route"]["kind"] == "pinned" else f"latest: {names}"
 
 
 def detail(info: Info) -> Iterator[Table]:
@@ -134,6 +121,6 @@ def _versions(info: Info) -> Table:
             version["previous"] or "-",
             version["reason"] or version["path"],
         )
-        for version in versions_of(info)
+        for version in info["versions"]
     ]
     return render.table([*columns, "rollback to", "path"], rows)
