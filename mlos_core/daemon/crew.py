@@ -122,7 +122,7 @@ class Crew:
             owner=owner,
             lane=lane,
             socket=str(config.socket),
-            device=entry.device,
+            device=fleet.device,
             options=entry.options,
             manifest=entry.manifest,
             batch=entry.batch,

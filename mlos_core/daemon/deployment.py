@@ -43,7 +43,7 @@ class Fleet:
 
     `held` fleets take no channel yet: what joins, and when, a swap decides. `host` is the
     plugin host to fork from; none means the current one of the plugin. `expects` is the
-    signature that clients rely on, `samples` a memory file of requests to warm with, which
+    signature that clients rely on, `device` the one its workers get, `samples` a memory file of requests to warm with, which
     belongs to the fleet.
     """
 
@@ -61,6 +61,7 @@ class Fleet:
         self.instances = [Instance(index, policy) for index in range(entry.instances)]
         self.held = held
         self.host = host
+        self.device = entry.device
         self.expects: Signature | None = None
         self.samples = -1
         self.started = False

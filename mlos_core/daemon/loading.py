@@ -7,7 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from mlos_core.config import Config
-from mlos_core.daemon.deployment import Deployment
+from mlos_core.daemon.deployment import Deployment, Fleet
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.model import ManagedModel
 from mlos_core.daemon.sentries import Sentries
@@ -15,6 +15,7 @@ from mlos_core.daemon.tasks import Tasks
 from mlos_core.errors import DeadlineExceeded, MlosError
 from mlos_core.resources.budget import Budget, Loaded
 from mlos_core.resources.memory import estimate, pss_of
+from mlos_core.resources.nvml import choose
 
 if TYPE_CHECKING:
     from mlos_core.daemon.supervisor import Supervisor
@@ -80,6 +81,7 @@ class Loader:
             if deployment.fleet.started:
                 return
             await self._make_room(deployment)
+            await self.place(deployment.fleet)
             self.sentries.relieve(deployment)
             deployment.used_at = self._loop.time()
             _log.info("model_loads", model=deployment.entry.title)
@@ -95,6 +97,16 @@ class Loader:
         await self.begin(deployment)
         model = deployment.model
         await model.wait_until(lambda: deployment.state == "ready", within, deployment)
+
+    async def place(self, fleet: Fleet) -> None:
+        """Find the device that its registration asks for.
+
+        Raises:
+            MlosError: there is none of that kind, or it has no room; never another kind instead.
+        """
+        wanted = fleet.entry.device
+        if wanted != "cpu":
+            fleet.device = await asyncio.to_thread(choose, wanted, fleet.entry.memory)
 
     # --- memory -----------------------------------------------------------------------
 

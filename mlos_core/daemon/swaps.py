@@ -96,11 +96,16 @@ class Swaps:
 
     async def _begin(self, change: Change, same_signature: bool) -> Fleet:
         deployment = change.deployment
-        samples = await self._samples(deployment)
         fleet = self._supervisor.begin_candidate(deployment, change.entry, change.host)
-        fleet.samples = samples
         if same_signature:
             fleet.expects = deployment.signature
+        try:
+            fleet.samples = await self._samples(deployment)
+            await self._supervisor.loader.place(fleet)
+            _raise_if_over(fleet)
+        except BaseException:
+            self._supervisor.abandon(fleet)
+            raise
         self._supervisor.fill(fleet)
         return fleet
 

@@ -13,6 +13,7 @@ from mlos_core.errors import (
     DeadlineExceeded,
     InvalidInput,
     LoadFailed,
+    MlosError,
     NotFound,
     PayloadTooLarge,
     PluginBroken,
@@ -108,6 +109,12 @@ def test_a_model_that_does_not_load_shows_why_when_nobody_waits(daemon, tmp_path
     assert "description" in info["reason"]
     with daemon.connect() as client, pytest.raises(LoadFailed, match="description"):
         client.model("m").infer(X)
+
+
+def test_a_gpu_that_is_not_there_is_an_error_and_never_a_silent_cpu(daemon, echo_file):
+    with pytest.raises(MlosError, match="cuda:99"):
+        register(daemon, echo_file(), device="cuda:99")
+    assert daemon.call("models") == []
 
 
 def test_a_worker_that_dies_at_every_start_fails_the_model(daemon, make_plugin):
