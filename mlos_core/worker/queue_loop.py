@@ -81,7 +81,7 @@ class QueueLoop:
                 if self._ended():
                     return
                 continue
-            note = self._judge(request)
+            note = request.checked or self._judge(request)
             if note is None or self._ran_alone(request, note):
                 continue
             request = None  # it would keep the memory of a channel mapped
@@ -90,16 +90,14 @@ class QueueLoop:
                 self._turn()
 
     def _judge(self, request: Request) -> Note | None:
-        """The request's note; None if it is refused."""
-        note: Note | None = request.checked
-        if note is None:
-            try:
-                self._check_inputs(request.inputs)
-                self._check_outputs.check_wanted(request.outputs)
-                note = request.checked = self._note(request)
-            except BaseException as error:
-                fail(request, error)
-                return None
+        """The note of a request whose header was not seen before; None if it is refused."""
+        try:
+            self._check_inputs(request.inputs)
+            self._check_outputs.check_wanted(request.outputs)
+            note = request.checked = self._note(request)
+        except BaseException as error:
+            fail(request, error)
+            return None
         return note
 
     def _ran_alone(self, request: Request, note: Note) -> bool:
@@ -108,12 +106,14 @@ class QueueLoop:
         short = not (self._delays or note.timeout_ns) and self._crowd.is_alone(since)
         second = self._port.poll() if short else None
         if short and second is None:
-            self._calls.alone(request)
+            self._calls.alone(request, prompt=True)
             self._crowd.ran(note.rows, 0, self._calls.ended_ns)
             return True
         self._admit(request, note)
-        if second is not None and (beside := self._judge(second)) is not None:
-            self._admit(second, beside)
+        if second is not None:
+            beside = second.checked or self._judge(second)
+            if beside is not None:
+                self._admit(second, beside)
         return False
 
     def _admit(self, request: Request, note: Note) -> None:
@@ -147,7 +147,7 @@ class QueueLoop:
                         batcher.hasten()
                         self._crowd.give_up()
                     continue
-            note = self._judge(request)
+            note = request.checked or self._judge(request)
             if note is not None:
                 self._admit(request, note)
                 if self._refuses:
