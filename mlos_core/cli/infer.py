@@ -113,7 +113,7 @@ def _show(
                 name: {"shape": array.shape, "data": render.jsonable(array)}
                 for name, array in result.items()
             },
-            "parameters": result.parameters,
+            "parameters": dict(result.parameters),
         }
         (render.print_json_line if streamed else render.print_json)(document)
         return

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +40,8 @@ def list_(context: Context) -> None:
     if context.as_json:
         render.print_json(infos)
     elif infos:
-        render.console().print(render_models.table(infos))
+        out = render.console()
+        out.print(render_models.table(infos, out.width))
     else:
         click.echo("no models; register one with `mlosctl register NAME PATH`")
 
@@ -60,11 +61,6 @@ def show(context: Context, name: str) -> None:
     """Show a model: its route, its versions, its workers."""
     with context.client() as client:
         info = client.call("model", name=name)
-    tell(context, info)
-
-
-def tell(context: Context, info: Mapping[str, Any]) -> None:
-    """A model, as JSON or for a person."""
     if context.as_json:
         render.print_json(info)
         return
@@ -180,10 +176,14 @@ def unload(context: Context, model: str, version: str) -> None:
 def change(
     context: Context, method: str, what: str, *, timeout: float | None, **given: Any
 ) -> None:
-    """Call a method that may take long, and show the model as it is then."""
+    """Call a method that may take long, and show the model's versions as they are then."""
     if timeout is not None:
         given["timeout"] = timeout
     patience = None if timeout is None else timeout + _MARGIN + given.get("canary", 0.0)
     with context.client() as client, watching(context, client, what, given["name"]):
         info = client.call(method, patience=patience, **given)
-    tell(context, info)
+    if context.as_json:
+        render.print_json(info)
+    else:
+        out = render.console()
+        out.print(render_models.table([info], out.width))

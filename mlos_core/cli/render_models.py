@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.markup import escape
@@ -16,9 +16,13 @@ from mlos_core.cli import render
 Info = Mapping[str, Any]
 
 
-def table(infos: Sequence[Info]) -> Table:
-    """All models, a line for each version."""
-    columns = ["name", "version", "state", "route", "plugin", "device", "#workers", "#memory"]
+_WIDE: Final = 110
+
+
+def table(infos: Sequence[Info], width: int) -> Table:
+    """All models, a line for each version; signatures only where there is room for them."""
+    columns = ["name", "version", "state", "route", "plugin", "#workers", "#memory"]
+    elsewhere = any(info["device"] != "cpu" for info in infos)
     rows = [
         (
             "" if number else info["name"],
@@ -26,25 +30,28 @@ def table(infos: Sequence[Info]) -> Table:
             version["state"],
             _share(info, version),
             version["plugin"],
-            info["device"],
             version["workers"],
             _memory(version),
-            _remark(info, version),
+            *([info["device"]] if elsewhere else []),
+            _remark(version) or (render.signature_text(info["signature"]) * (width >= _WIDE)),
         )
         for info in infos
         for number, version in enumerate(info["versions"])
     ]
-    return render.table([*columns, "signature"], rows)
+    columns += ["device"] if elsewhere else []
+    return render.table([*columns, "signature" if width >= _WIDE else ""], rows)
 
 
-def _remark(info: Info, version: Info) -> str:
+def _remark(version: Info) -> str:
     if version["candidate"]:
         return f"being swapped: the new one is {version['candidate']}"
-    return version["reason"] or render.signature_text(info["signature"])
+    return str(version["reason"])
 
 
 def _memory(version: Info) -> str:
-    return render.size(version["memory"]) if version["memory"] else "-"
+    # What is not in memory is known by what it took.
+    loaded = version["workers"] and version["memory"]
+    return render.size(version["memory"]) if loaded else "-"
 
 
 def _share(info: Info, version: Info) -> str:
@@ -69,8 +76,11 @@ def detail(info: Info) -> Iterator[Table]:
     yield facts(info)
     yield _versions(info)
     if info["workers"]:
-        columns = ["worker", "#pid", "state", "#restarts"]
-        rows = [(w["owner"], w["pid"], w["state"], w["restarts"]) for w in info["workers"]]
+        columns = ["worker", "version", "#pid", "state", "#restarts"]
+        rows = [
+            (w["owner"], w["version"] or "-", w["pid"], w["state"], w["restarts"])
+            for w in info["workers"]
+        ]
         yield render.table(columns, rows)
 
 
@@ -84,9 +94,9 @@ def facts(info: Info) -> Table:
         "route": escape(route_text(info)),
         "signature": escape(render.signature_text(info["signature"])),
         "device": info["device"],
-        "batching": escape(_settings(info["batch"])),
+        "batching": escape(_settings(info["batch"])) if _joins(info["batch"]) else "",
         "options": escape(_settings(info["options"])),
-        "clients": f"{info['channels']} channels",
+        "channels": str(info["channels"]),
         "since": since.strftime("%Y-%m-%d %H:%M:%S UTC") if info["registered_at"] else "",
     }
     made = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
@@ -96,6 +106,11 @@ def facts(info: Info) -> Table:
         if value:
             made.add_row(name, value)
     return made
+
+
+def _joins(batch: Info) -> bool:
+    """Whether a batch policy joins requests at all."""
+    return int(batch["max_batch_size"]) > 1
 
 
 def _settings(values: Mapping[str, Any]) -> str:

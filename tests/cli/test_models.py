@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: BUSL-1.1
 """What `mlosctl models` and `register` ask the daemon for, and what they show of its answers."""
 
+import io
 import json
 
 import pytest
 from click.testing import CliRunner
 from control_daemon import ControlDaemon
+from rich.console import Console
 
-from mlos_core.cli import complete
+from mlos_core.cli import complete, render_models
 from mlos_core.cli.mlosctl import mlosctl
 from mlos_core.cli.progress import state_text
 from mlos_core.errors import LoadFailed, NotFound
@@ -48,7 +50,7 @@ def model(name, *versions, route="latest", **values):
         "instances": 1,
         "batch": {"max_batch_size": 8, "max_queue_delay_us": 0},
         "options": {"opt": 3},
-        "workers": [{"owner": 5, "pid": 1234, "state": "ready", "restarts": 0}],
+        "workers": [{"owner": 5, "pid": 1234, "state": "ready", "restarts": 0, "version": ""}],
         "restarts": 0,
         "channels": 2,
         "registered_at": 1.7e9,
@@ -182,6 +184,25 @@ def test_a_misspelt_command_is_no_model(run):
 )
 def test_what_happens_to_a_model_is_said_in_words(info, text):
     assert state_text(info) == text
+
+
+def test_a_narrow_terminal_gets_reasons_but_no_signatures():
+    broken = model("m", version("1", 1.0, state="failed", reason="no such file"))
+    lines = {width: shown(render_models.table([SINGLE, broken], width)) for width in (80, 200)}
+    assert "no such file" in lines[80]
+    assert "float32" not in lines[80]
+    assert "float32" in lines[200]
+
+
+def test_a_device_is_told_where_it_is_not_the_processor():
+    assert "device" not in shown(render_models.table([SINGLE], 80))
+    assert "cuda:1" in shown(render_models.table([SINGLE, {**SHARED, "device": "cuda:1"}], 80))
+
+
+def shown(table):
+    out = io.StringIO()
+    Console(file=out, width=200).print(table)
+    return out.getvalue()
 
 
 # --- changing ----------------------------------------------------------------------------
