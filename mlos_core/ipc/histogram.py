@@ -60,13 +60,15 @@ def percentile(counts: Mapping[int, int], part: float, max_ns: int | None = None
     if not total:
         return None
     rank = max(1, math.ceil(part * total))
+    if rank == total and max_ns is not None:
+        return float(max_ns)
     seen = 0
     for bucket in sorted(counts):
         seen += counts[bucket]
         if seen >= rank:
             break
     start, end = from_ns(bucket), from_ns(bucket + 1)
-    value = end - (seen - rank) / counts[bucket] * (end - start)
+    value = end - (seen - rank + 0.5) / counts[bucket] * (end - start)
     return value if max_ns is None else min(value, float(max_ns))
 
 

@@ -134,9 +134,9 @@ def test_a_process_that_is_new_has_no_rate_yet():
     assert view.daemon.memory == 1 << 21  # what the daemon says of itself
 
 
-def shown(view, order="name"):
+def shown(view, order="name", width=200):
     out = io.StringIO()
-    Console(file=out, width=200).print(render(view, order, "q quit"))
+    Console(file=out, width=width).print(render(view, order, "q quit"))
     return out.getvalue()
 
 
@@ -150,6 +150,27 @@ def test_the_view_shows_the_daemon_the_versions_and_the_workers():
     for part in ("mlosd 0.1", "2 clients", "2,500", "µs", "1.5", "50 %", "3.0 MiB", "q quit"):
         assert part in text
     assert " 10 " in text
+
+
+def test_routes_and_tokens_are_shown_where_there_are_any():
+    def text(**now):
+        return shown(compare(sample(0.0, {"1": counters()}), sample(1.0, {"1": counters(**now)})))
+
+    assert "tok/s" not in text()
+    assert "tok/s" in text(engine={"generation_tokens": 2.0})
+    assert "route" in text()  # half of the requests go elsewhere
+
+
+def test_a_narrow_terminal_shows_whole_columns_and_fewer_of_them():
+    now = counters(requests=123_456, ns=[1_500_000], executions=1, rows=8, failures=77)
+    view = compare(sample(0.0, {"1.0.0": counters()}), sample(1.0, {"1.0.0": now}))
+    for width in (80, 100, 120):
+        lines = shown(view, width=width).splitlines()
+        (row,) = [line for line in lines if "123,456" in line]
+        for part in ("m", "1.0.0", "ready", "77.0", " ms"):
+            assert part in row
+    assert "restarts" not in shown(view, width=80).split("pid 1")[1].split("pid")[0]
+    assert "restarts" in shown(view, width=200).split("pid 1")[1].split("pid")[0]
 
 
 def test_a_view_without_models_says_how_to_get_one():

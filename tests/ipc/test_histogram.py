@@ -34,8 +34,14 @@ def test_nothing_counted_has_no_percentile():
     assert percentile({}, 0.5) is None
 
 
-def test_one_time_is_told_exactly_where_the_longest_is_known():
+def test_the_longest_is_told_exactly_where_it_is_known():
     assert percentile(counted([12_345]), 0.5, 12_345) == 12_345
+    assert percentile(counted([100, 200, 77_777]), 0.99, 77_777) == 77_777
+
+
+def test_one_time_is_taken_for_the_middle_of_its_bucket():
+    bucket = max(counted([12_345]))
+    assert percentile({bucket: 1}, 0.5) == (from_ns(bucket) + from_ns(bucket + 1)) / 2
 
 
 @given(st.lists(st.integers(0, 2**41)), st.lists(st.integers(0, 2**41)))

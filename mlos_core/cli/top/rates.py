@@ -93,11 +93,13 @@ class _Interval:
     def _rate(self, before: Mapping[str, Any], now: Mapping[str, Any], key: str) -> float:
         gained = now.get(key, 0) - before.get(key, 0)
         # Fewer than before: it was registered anew meanwhile.
-        return float(now.get(key, 0) if gained < 0 else gained) / self._seconds
+        return float(round((now.get(key, 0) if gained < 0 else gained) / self._seconds, 3))
 
     def _cpu(self, pid: int) -> float:
         now, before = self._now.processes.get(pid), self._before.processes.get(pid)
-        return max(0.0, now.cpu_s - before.cpu_s) / self._seconds if now and before else 0.0
+        if now is None or before is None:
+            return 0.0
+        return round(max(0.0, now.cpu_s - before.cpu_s) / self._seconds, 3)
 
     def _memory(self, pid: int) -> int:
         return self._now.processes.get(pid, _NOTHING).memory
@@ -163,7 +165,7 @@ class _Interval:
             running=max(0, now["running"] - held),
             p50_us=_us(percentile(counts, 0.5)),
             p99_us=_us(percentile(counts, 0.99)),
-            batch=rows / calls if calls and rows else None,
+            batch=round(rows / calls, 3) if calls and rows else None,
             tokens_s=self._tokens(before, now),
             workers=now["workers"],
             cpu=sum(worker.cpu for worker in workers),

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.text import Text
 
 from mlos_core.cli.render import duration, latency, size, table
@@ -19,10 +20,9 @@ ORDERS: Final[dict[str, Callable[[VersionRow], Any]]] = {
     "cpu": lambda row: -row.cpu,
     "memory": lambda row: -row.memory,
 }
-_VERSIONS: Final = (
-    *("model", "version", "state", "#route", "#req/s", "#err/s", "#waiting", "#running"),
-    *("#p50", "#p99", "#batch", "#tok/s", "#workers", "#cpu", "#memory", "#restarts"),
-)
+# What goes first where there is no room: the table of workers tells most of it, too.
+_SPARE: Final = ("#workers", "#restarts", "#route", "#batch", "#run", "#memory", "#cpu", "#tok/s")
+_ANY_WIDTH: Final = 10_000
 _WORKERS: Final = ("#pid", "model", "version", "state", "#cpu", "#memory", "#restarts")
 
 
@@ -32,7 +32,7 @@ def render(view: View, order: str = "name", hint: str = "") -> RenderableType:
     parts: list[RenderableType] = [_daemon(view.daemon)]
     if rows:
         parts += [
-            table(_VERSIONS, map(_version, rows)),
+            _Versions(rows),
             table(_WORKERS, map(_worker, view.workers)),
         ]
     else:
@@ -51,25 +51,48 @@ def _daemon(row: DaemonRow) -> Text:
     )
 
 
-def _version(row: VersionRow) -> tuple[str, ...]:
-    return (
-        row.model,
-        row.version or "-",
-        row.state,
-        "-" if row.weight is None else f"{row.weight:.0%}",
-        _number(row.requests_s),
-        _number(row.errors_s),
-        str(row.waiting),
-        str(row.running),
-        latency(row.p50_us),
-        latency(row.p99_us),
-        "-" if row.batch is None else f"{row.batch:.1f}",
-        "-" if row.tokens_s is None else _number(row.tokens_s),
-        str(row.workers),
-        _percent(row.cpu),
-        size(row.memory),
-        str(row.restarts),
-    )
+class _Versions:
+    """A line for each version, with as many columns as the terminal has room for."""
+
+    def __init__(self, rows: Sequence[VersionRow]) -> None:
+        self._cells = [_version(row) for row in rows]
+        self._columns = list(self._cells[0])
+        if all(row.weight in (None, 1.0) for row in rows):
+            self._columns.remove("#route")
+        if all(row.tokens_s is None for row in rows):
+            self._columns.remove("#tok/s")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns, spare = self._columns, list(_SPARE)
+        while True:
+            made = table(columns, [[row[column] for column in columns] for row in self._cells])
+            wanted = Measurement.get(console, options.update(max_width=_ANY_WIDTH), made).maximum
+            if wanted <= options.max_width or not spare:
+                break
+            column = spare.pop(0)
+            columns = [c for c in columns if c != column]
+        yield made
+
+
+def _version(row: VersionRow) -> dict[str, str]:
+    return {
+        "model": row.model,
+        "version": row.version or "-",
+        "state": row.state,
+        "#route": "-" if row.weight is None else f"{row.weight:.0%}",
+        "#req/s": _number(row.requests_s),
+        "#err/s": _number(row.errors_s),
+        "#wait": str(row.waiting),
+        "#run": str(row.running),
+        "#p50": latency(row.p50_us),
+        "#p99": latency(row.p99_us),
+        "#batch": "-" if row.batch is None else f"{row.batch:.1f}",
+        "#tok/s": "-" if row.tokens_s is None else _number(row.tokens_s),
+        "#workers": str(row.workers),
+        "#cpu": _percent(row.cpu),
+        "#memory": size(row.memory),
+        "#restarts": str(row.restarts),
+    }
 
 
 def _worker(row: WorkerRow) -> tuple[str, ...]:
