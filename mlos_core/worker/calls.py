@@ -25,6 +25,7 @@ from mlos_core.worker.tally import Tally
 log = logging.getLogger(__name__)
 
 _MAX_MISFITS: Final = 3
+_KEEP_NS: Final = 30_000_000_000
 _LEARN_EVERY: Final = 8  # single calls, which may follow each other by the microsecond
 
 
@@ -168,7 +169,8 @@ class Calls:
         if rows > 1 or not self._tally.executions % _LEARN_EVERY:
             self.costs.learn(rows, took)
 
-    def forget(self) -> None:
-        """Give back the memory that merging keeps."""
-        self._joiner.clear()
-        self._scratch.clear()
+    def rest(self, now_ns: int) -> None:
+        """Nobody asks: give back the memory that merging keeps, after a while."""
+        if now_ns - self.ended_ns > _KEEP_NS:
+            self._joiner.clear()
+            self._scratch.clear()

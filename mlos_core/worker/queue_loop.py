@@ -68,7 +68,8 @@ class QueueLoop:
         self._check_inputs = InputCheck(model.signature)
         self._check_outputs = OutputCheck(model.signature)
         self._calls = Calls(model, self._check_outputs, policy.max_batch_size, tally, keep)
-        self._crowd = Anticipation(policy.max_batch_size, self._calls.costs)
+        whole = max(policy.preferred_batch_sizes, default=policy.max_batch_size)
+        self._crowd = Anticipation(whole, self._calls.costs)
         self._note = NoteMaker(policy, joins=joins)
 
     def run(self) -> None:
@@ -77,7 +78,7 @@ class QueueLoop:
         while True:
             request = receive()
             if request is None:
-                self._calls.forget()
+                self._calls.rest(time.monotonic_ns())
                 if self._ended():
                     return
                 continue

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: BUSL-1.1
 """The memory of merged calls: used again, never shared with anybody outside."""
 
+import weakref
+
 import numpy as np
 import pytest
 
 from mlos_core.errors import ModelFailed
+from mlos_core.smi import TensorModel
+from mlos_core.types import Signature, TensorSpec
+from mlos_core.worker.calls import Calls
+from mlos_core.worker.checks import OutputCheck
 from mlos_core.worker.joining import Joiner, RowStore, Scratch, check_rows
+from mlos_core.worker.note import Note
+from mlos_core.worker.tally import Tally
 
 F4 = np.dtype("float32")
 
@@ -93,3 +101,46 @@ def test_inputs_are_joined_one_behind_the_other_and_read_only():
 def test_an_output_without_a_row_for_each_row_of_input_is_the_models_fault(shape):
     with pytest.raises(ModelFailed, match="for a batch of 2 rows"):
         check_rows({"y": np.zeros(shape)}, 2)
+
+
+class Claimed(Asked):
+    """As much of a request as a call looks at."""
+
+    outputs = ()
+
+    def __init__(self, value):
+        super().__init__(value)
+        self.checked = Note(1, "key", 1, 0)
+
+    def cancelled(self):
+        return False
+
+    def allocate(self, name, dtype, shape):
+        return np.empty(shape, dtype)
+
+    def answer(self, outputs, parameters, started_ns, ended_ns):
+        self.answered = outputs["y"].tolist()
+
+
+class Observer(TensorModel):
+    """Keeps no array, but notes by a weak reference whether it lives."""
+
+    signature = Signature((), (TensorSpec("y", "float32", (-1,)),), batched=True)
+
+    def infer(self, batch, allocate):
+        y = allocate("y", "float32", (len(batch["x"]),))
+        y[:] = batch["x"]
+        self.scratch = weakref.ref(y.base)
+        return {"y": y}
+
+
+def test_memory_of_merged_calls_is_given_back_when_nobody_asks_for_long():
+    model = Observer()
+    calls = Calls(model, OutputCheck(model.signature), 4, Tally(), lambda _: None)
+    requests = [Claimed(1), Claimed(2)]
+    calls.run(requests)
+    assert [request.answered for request in requests] == [[1], [2]]
+    calls.rest(calls.ended_ns + 10**9)
+    assert model.scratch() is not None
+    calls.rest(calls.ended_ns + 60 * 10**9)
+    assert model.scratch() is None
