@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+
+from mlos_core.cli.mlosctl import mlosctl as command
 
 
 @pytest.fixture
@@ -61,6 +64,40 @@ def test_every_command_speaks_json(mlosctl, echo_file):
     assert answer["outputs"]["sum"] == {"shape": [1], "data": [3.0]}
     assert json.loads(good(mlosctl("stats", "e", "--json")))["e"]["requests"] >= 1
     assert json.loads(good(mlosctl("unregister", "e", "--json")))["state"] == "unloaded"
+
+
+@pytest.fixture
+def inside(daemon):
+    """The commands in this process, where there are many of them."""
+    return lambda *words: CliRunner().invoke(command, ["--socket", str(daemon.socket), *words])
+
+
+def fine(done):
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
+
+
+def test_versions_are_served_swapped_routed_and_unloaded(inside, echo_file):
+    fine(inside("register", "m", echo_file("sum"), "--version", "1.0"))
+    fine(inside("register", "m", echo_file("sum"), "--version", "2.0", "--add"))
+    assert json.loads(fine(inside("infer", "m", "[1]", "--json")))["version"] == "2.0"
+    assert json.loads(fine(inside("infer", "m@1.0", "[1]", "--json")))["version"] == "1.0"
+    words = ("infer", "m", "[1]", "--version", "1.0", "--json")
+    assert json.loads(fine(inside(*words)))["version"] == "1.0"
+    assert "1.0 75 %, 2.0 25 %" in fine(inside("models", "route", "m", "1.0=3", "2.0=1"))
+    assert "pinned to 1.0" in fine(inside("models", "route", "m", "1.0"))
+    swapped = fine(inside("models", "swap", "m", "--new-version", "3.0", "--json"))
+    assert {v["version"] for v in json.loads(swapped)["versions"]} == {"2.0", "3.0"}
+    assert "1.0" in fine(inside("models", "rollback", "m", "--version", "3.0"))
+    refused = inside("models", "swap", "m", "--version", "1.0", "--path", echo_file("echo"))
+    assert refused.exit_code == 65
+    assert "--allow-new-signature" in refused.stderr
+    assert "unloaded" in fine(inside("models", "unload", "m", "--version", "1.0"))
+    assert "3" in fine(inside("infer", "m", "[1, 2]"))
+    assert "m@1.0 is unregistered" in fine(inside("unregister", "m", "--version", "1.0"))
+    missing = inside("infer", "m", "[1]", "--version", "1.0")
+    assert missing.exit_code == 66
+    assert "2.0" in missing.stderr
 
 
 def test_outputs_are_written_to_a_file(mlosctl, echo_file, tmp_path):
