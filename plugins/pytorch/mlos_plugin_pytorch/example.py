@@ -5,19 +5,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from mlos_core.smi import ModelPackage
+from mlos_plugin_pytorch.torchscript import SIGNATURE
 
-_IO: Final[dict[str, Any]] = {
-    "inputs": [{"name": "x", "dtype": "float32", "shape": [-1, 3]}],
-    "outputs": [
-        {"name": "double", "dtype": "float32", "shape": [-1, 3]},
-        {"name": "total", "dtype": "float32", "shape": [-1]},
-    ],
-}
+_SAYS: Final = "x:float32[?,3] -> double:float32[?,3], total:float32[?]"
 
 
 class _Example(torch.nn.Module):  # type: ignore[misc]
@@ -30,5 +25,6 @@ def write_example(folder: Path) -> ModelPackage:
     path = folder / "example.pt"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.save(torch.jit.script(_Example()), str(path))
-    return ModelPackage("example", "1", path, {"spec": {"io": _IO}})
+        module = torch.jit.script(_Example())
+        torch.jit.save(module, str(path), _extra_files={SIGNATURE: _SAYS})
+    return ModelPackage("example", "1", path)

@@ -44,6 +44,7 @@ class Program(msgspec.Struct, frozen=True):
             missing optional one is None.
         inputs: what the file itself says of the arguments, if it does.
         outputs: and of what comes back.
+        said: the text in which it states `inputs` and `outputs`, if it came with one.
         sizes: sizes that the model is known to take, for inputs with unknown ones.
         may_batch: False if the file rules out that dimension 0 is a batch.
         reset: undoes what earlier calls left behind, before each call.
@@ -56,6 +57,7 @@ class Program(msgspec.Struct, frozen=True):
     bind: Callable[[tuple[str, ...]], Callable[..., Any]]
     inputs: tuple[TensorSpec, ...] | None = None
     outputs: tuple[TensorSpec, ...] | None = None
+    said: Mapping[str, str] = {}
     sizes: Mapping[str, tuple[int, ...]] = {}
     may_batch: bool = True
     reset: Callable[[], Any] | None = None

@@ -43,6 +43,8 @@ def named(result: Any) -> dict[str, Any]:
     Raises:
         ModelFailed: two have the same name.
     """
+    if type(result) is tuple and all(isinstance(part, torch.Tensor) for part in result):
+        return {f"output_{place}": part for place, part in enumerate(result)}
     leaves = list(flatten(result))
     by_name = dict(leaves)
     if len(by_name) < len(leaves):

@@ -35,8 +35,7 @@ def inputs_of(
                 f"{program.title} states its inputs itself", hint="leave the option inputs out"
             )
         return tuple(map(Stated, program.inputs))
-    source = "the option inputs" if options.inputs is not None else "the manifest"
-    stated = _stated(options.inputs, "inputs", manifest)
+    source, stated = _stated(program, options.inputs, "inputs", manifest)
     if program.arguments is None:
         _check_some(program, stated)
         return stated
@@ -54,11 +53,17 @@ def inputs_of(
     )
 
 
-def _stated(text: str | None, side: str, manifest: Mapping[str, Any] | None) -> tuple[Stated, ...]:
+def _stated(
+    program: Program, text: str | None, side: str, manifest: Mapping[str, Any] | None
+) -> tuple[str, tuple[Stated, ...]]:
+    """Who states the `inputs` or `outputs`, and what: the user, the file, or the manifest."""
     if text is not None:
-        return parse(text, f"the option {side}")
+        return f"the option {side}", parse(text, f"the option {side}")
+    if side in program.said:
+        source = f"the signature in {program.title}"
+        return source, parse(program.said[side], source)
     spec = (manifest or {}).get("spec") or {}
-    return tuple(
+    return "the manifest", tuple(
         Stated(checked(one["name"], one["dtype"], tuple(one["shape"]), "the manifest"))
         for one in (spec.get("io") or {}).get(side) or []
         if one.get("shape") is not None
@@ -141,9 +146,8 @@ def _outputs(
     manifest: Mapping[str, Any] | None,
 ) -> tuple[TensorSpec, ...]:
     own = program.outputs
-    stated = tuple(
-        one.spec for one in _stated(options.outputs, "outputs", None if own else manifest)
-    )
+    _, found = _stated(program, options.outputs, "outputs", None if own else manifest)
+    stated = tuple(one.spec for one in found)
     if own is not None:
         return _renamed(program, own, stated)
     if stated:

@@ -26,6 +26,8 @@ _KINDS: Final[dict[str, Kind]] = {
     "bool": "bool",
     "str": "str",
 }
+SIGNATURE: Final = "signature"
+"""An extra file that an archive may have: one line, `x:float32[?,3] -> y:float32[?]`."""
 _HARMLESS: Final = {"num_batches_tracked"}
 """Attributes that only training writes, in a branch that is not taken."""
 
@@ -37,10 +39,11 @@ def open_torchscript(file: Path, options: Options, device: Any) -> Program:
         LoadFailed: it cannot be loaded, has no such method, or would let requests influence
             one another.
     """
+    beside = {SIGNATURE: ""}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            module = torch.jit.load(str(file), map_location=device)
+            module = torch.jit.load(str(file), map_location=device, _extra_files=beside)
         except Exception as err:
             raise LoadFailed(f"torch cannot load {file.name}: {sentence(err)}") from err
     module.eval()
@@ -51,7 +54,19 @@ def open_torchscript(file: Path, options: Options, device: Any) -> Program:
     if written and reset is None:
         raise _stateful(file.name, written, module)
     arguments = _arguments(method, graph, file.name, stateful=bool(written or options.keep_state))
-    return Program(file.name, arguments, _binder(method), reset=reset)
+    said = _said(beside[SIGNATURE], file.name)
+    return Program(file.name, arguments, _binder(method), said=said, reset=reset)
+
+
+def _said(text: str | bytes, title: str) -> dict[str, str]:
+    """What the file says of inputs and outputs, in the notation of the options."""
+    line = text.decode(errors="replace") if isinstance(text, bytes) else text
+    if not line:
+        return {}
+    inputs, arrow, outputs = line.partition("->")
+    if not arrow:
+        raise LoadFailed(f"the {SIGNATURE} in {title} is none: {line[:100]!r}")
+    return {"inputs": inputs, "outputs": outputs}
 
 
 def method_of(module: Any, name: str, title: str) -> Any:

@@ -49,14 +49,14 @@ def client():
                 daemon.wait(60)
 
 
-def register(client, name, path, manifest=None, **options):
-    said = {"plugin": "pytorch", "options": options, "manifest": manifest}
+def register(client, name, path, **options):
+    said = {"plugin": "pytorch", "options": options}
     return client.call("register", name=name, path=str(path), timeout=90.0, **said)
 
 
 def test_the_example_is_served(client, tmp_path):
     package = plugin.PyTorchPlugin().example(tmp_path)
-    register(client, "example", package.path, package.manifest)
+    register(client, "example", package.path)
     model = client.model("example")
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     for _ in range(3):

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: BUSL-1.1
+import warnings
 from typing import Dict, List, NamedTuple, Optional, Tuple  # noqa: UP035 (TorchScript's words)
 
 import numpy as np
@@ -270,3 +271,22 @@ def test_a_text_goes_in_as_bytes(script, load, arena):
     assert model.infer({"x": x, "mode": word}, arena)["y"] == 2
     with pytest.raises(InvalidInput, match="UTF-8"):
         model.infer({"x": x, "mode": np.array(b"\xff", object)}, arena)
+
+
+def test_the_file_may_say_its_shapes_itself(tmp_path, load):
+    path = tmp_path / "m.pt"
+
+    def save(text):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            script = torch.jit.script(Tail().eval())
+            torch.jit.save(script, str(path), _extra_files={"signature": text})
+        return path
+
+    said = "x: float32[?, 3] -> y: float32[?, 3]"
+    assert load(save(said)).signature.describe() == said
+    assert load(path, inputs="x:float32[2,3]").signature.inputs[0].shape == (2, 3)
+    with pytest.raises(LoadFailed, match=r"the signature in m\.pt gives 'x' the unknown dtype"):
+        load(save("x:real[3] -> y:float32[3]"))
+    with pytest.raises(LoadFailed, match=r"the signature in m\.pt is none: 'nonsense'"):
+        load(save("nonsense"))
