@@ -182,7 +182,12 @@ class PluginHost:
             # What it said last is still in the socket: the reason, or who was forked.
             self._drain_socket()
             self._peer.close()
-        self._fail(PluginBroken(f"the plugin host ended with {describe_status(status)}"))
+        self._fail(
+            PluginBroken(
+                f"the plugin host ended with {describe_status(status)}",
+                hint="the plugin's import ended it; see the daemon's log",
+            )
+        )
         level = _log.info if expected or status == 0 else _log.warning
         level("host_ended", plugin=self.plugin, pid=self.pid, status=describe_status(status))
         self._on_gone()

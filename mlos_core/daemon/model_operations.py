@@ -296,8 +296,11 @@ class ModelOperations(Operations):
             self._note(deployment)
 
         if deployment.asleep or deployment.error is not None:
+            failed = deployment.error is not None
             self.supervisor.anew(deployment, entry)
             promoted()
+            if failed:
+                await self.supervisor.loader.load(deployment, within)
             return
         await self._swaps.swap(
             [Change(deployment, entry)],
@@ -334,10 +337,6 @@ class ModelOperations(Operations):
         self._registry.set_route(name, route)
         self._save()
         self.supervisor.set_route(model, route)
-        for share in model.shares:
-            target = model.deployments[share]
-            if target.asleep and target.channels:
-                await self.supervisor.loader.begin(target)
         await self.supervisor.settle_channels(model)
         _log.info("model_routed", model=name, kind=route.kind, version=version)
         return info_of(model)

@@ -107,7 +107,7 @@ def _info(model: ManagedModel) -> ModelInfo:
         registered_at=entry.registered_at,
         manifest=entry.manifest,
         python=entry.python,
-        route={"kind": model.route.kind, "weights": model.shares},
+        route={"kind": model.route.kind, "weights": model.route.weights or model.shares},
         versions=tuple(_version(d) for d in by_version),
     )
 

@@ -171,7 +171,7 @@ class ClientSession:
         end = asyncio.get_running_loop().time() + within
         while True:
             deployment = self._supervisor.version_for(model, wanted)
-            if deployment.asleep:
+            if deployment.asleep or deployment.unloading:
                 await self._supervisor.loader.begin(deployment)
             left = end - asyncio.get_running_loop().time()
             await model.wait_until(lambda d=deployment: d.state == "ready", left, deployment)  # type: ignore[misc]

@@ -224,6 +224,9 @@ class Supervisor:
             channel = next(c for c in following if c.deployment.version == source)
             following.remove(channel)
             self.book.move(channel, model.deployments[target])
+        for deployment in model.deployments.values():
+            if deployment.asleep and deployment.channels:
+                self.loader.wake(deployment)
         model.changed()
 
     def set_route(self, model: ManagedModel, route: Route) -> None:
