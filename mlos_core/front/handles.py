@@ -18,6 +18,8 @@ _ROOM = 16 << 20  # bytes; a larger request attaches anew with more
 TEXT_ROOM = 4 << 20  # for models that take text: memory is got at once, which takes its time
 # After these the channel may be of no more use: model gone, replaced, or its memory broken.
 _FATAL = (NotFound, Unavailable, ChannelBroken, Closed)
+_IDLE_S: Final = 600.0
+_VERSIONS: Final = 8  # of one model, at a time
 _CLOSE_S: Final = 0.5
 _LONGEST_LOAD: Final = 3600.0  # each request waits as long as it may, the attaching goes on
 
@@ -48,6 +50,7 @@ class _Entry:
     def __init__(self, task: asyncio.Task[Handle], room: int) -> None:
         self.task = task
         self.room = room
+        self.used = 0.0
         self.users = 0
         self.dropped = False
 
@@ -106,6 +109,7 @@ class Handles:
         if entry is None or not entry.usable() or entry.room // 2 < size:
             room = max(_room(size, usual), entry.room if entry is not None else 0)
             self.drop(*target.key)
+            self._make_room(target)
             attach = self._client().model(
                 target.name,
                 version=target.version,
@@ -116,6 +120,7 @@ class Handles:
             )
             entry = self._open[target.key] = _Entry(asyncio.ensure_future(attach), room)
         entry.users += 1
+        entry.used = asyncio.get_running_loop().time()
         try:
             yield await asyncio.shield(entry.task)  # whoever leaves does not end it for others
         except _FATAL:
@@ -199,6 +204,16 @@ class Handles:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*closing, return_exceptions=True)
+
+    def _make_room(self, target: Target) -> None:
+        """Give up what nobody asks any more: versions come and go, and each holds memory."""
+        old = asyncio.get_running_loop().time() - _IDLE_S
+        idle = [key for key, entry in self._open.items() if not entry.users]
+        versions = [key for key in idle if target.version and key[0] == target.name and key[1]]
+        versions.sort(key=lambda key: self._open[key].used, reverse=True)
+        gone = {key for key in idle if self._open[key].used < old}
+        for key in gone | set(versions[_VERSIONS - 1 :]):
+            self.drop(*key)
 
     def _drop(self, key: tuple[str, str], entry: _Entry) -> None:
         if self._open.get(key) is entry:

@@ -216,6 +216,25 @@ def test_a_version_that_goes_takes_its_handle_and_no_other(service):
     asyncio.run(run())
 
 
+def test_versions_that_nobody_asks_any_more_are_given_up(service, monkeypatch):
+    known = [f"1.{number}" for number in range(12)]
+    monkeypatch.setattr(service, "_known", lambda name, version="": None)
+
+    async def run() -> None:
+        handles = handles_of(service)
+        await handles.signature(Target("echo"))
+        async with handles.use(Target("echo", known[0])) as first:
+            for version in known[1:]:
+                await handles.signature(Target("echo", version))
+            await asyncio.sleep(0)
+            assert not first.closed
+        open_ones = [handle.version for handle in service.attached if not handle.closed]
+        assert open_ones == ["", known[0], *known[-8:]]
+        await handles.close()
+
+    asyncio.run(run())
+
+
 def test_a_deadline_that_passes_while_the_model_loads_says_so(client, service):
     service.loading = asyncio.Event()
     answer = client.post("/api/v1/models/add/infer", json={**ADD}, params={"timeout": 0.05})
