@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BUSL-1.1
 """Sums over a model's workers, those that are gone included."""
 
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 
 from mlos_core.daemon.counters import Ledger, across, add_stats, settled
 from mlos_core.daemon.figures import figures
+from mlos_core.daemon.reports import stats_of
 from mlos_core.ipc.histogram import BUCKETS, Times, from_ns
 from mlos_core.ipc.messages import WorkerStats
 from mlos_core.smi import Histogram
@@ -126,3 +129,66 @@ def test_a_version_that_serves_no_more_only_counts_in_the_total():
     assert ledger.total.requests == 1000
     assert ledger.of("999").requests == 1
     assert ledger.of("5").requests == 0
+
+
+def worker(version, state="ready", channels=(), **counted):
+    return SimpleNamespace(
+        spec=SimpleNamespace(version=version),
+        state=state,
+        serving=set(channels),
+        stats=WorkerStats(**counted),
+    )
+
+
+def model(version, *workers, past=None):
+    """A model with one version, or two while one takes the other's place."""
+    deployment = SimpleNamespace(
+        version=version,
+        state="ready",
+        restarts=3,
+        workers=list(workers),
+        past=past or Ledger(),
+        served=list(dict.fromkeys([version, *(w.spec.version for w in workers)])),
+    )
+    return SimpleNamespace(
+        state="ready",
+        restarts=3,
+        channels={"a": None, "b": None},
+        workers=dict(enumerate(workers)),
+        deployments={version: deployment},
+    )
+
+
+def test_while_one_version_takes_anothers_place_both_are_told():
+    old = worker("1", channels="ab", requests=5, failures=1, pending=4)
+    new = worker("2", channels="b", requests=3, pending=3)
+    told = stats_of(model("1", old, new))
+    one, two = told["versions"]["1"], told["versions"]["2"]
+    assert (one["requests"], one["failures"], one["channels"], one["restarts"]) == (5, 1, 2, 3)
+    assert (two["requests"], two["failures"], two["channels"], two["restarts"]) == (3, 0, 1, 0)
+    assert (told["requests"], told["workers"], told["channels"]) == (8, 2, 2)
+    assert told["pending"] == 4  # both look at the same channels
+
+
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        (("loading", "loading"), "loading"),
+        (("loading", "warming"), "warming"),
+        (("ready", "draining"), "ready"),
+        (("draining",), "draining"),
+    ],
+)
+def test_a_version_beside_the_one_that_serves_is_as_far_as_its_best_worker(states, told):
+    beside = [worker("2", state) for state in states]
+    assert stats_of(model("1", worker("1"), *beside))["versions"]["2"]["state"] == told
+
+
+def test_what_earlier_versions_counted_stays_in_the_models_sum():
+    past = Ledger()
+    past.fold("0", WorkerStats(requests=7))
+    past.fold("1", WorkerStats(requests=2))
+    past.keep(["1"])
+    told = stats_of(model("1", worker("1", requests=1), past=past))
+    assert told["requests"] == 10
+    assert {version: row["requests"] for version, row in told["versions"].items()} == {"1": 3}
