@@ -99,16 +99,22 @@ class Budget:
             parts.append(f"{size(used)} of the budget of {size(self.limit)} are used ({left} left)")
         if available is not None:
             parts.append(f"the machine has {size(available)} left")
-        parts.append(f"unloading can free {size(freeable)}{_listed(going)}")
+        if going:
+            parts.append(f"unloading can free {size(freeable)}{_listed(going)}")
+        elif loaded:
+            parts.append("nothing may be unloaded for it")
         if staying:
-            parts.append(f"the rest stays{_listed(staying)}")
+            parts.append(f"what stays{_listed(staying)}")
         return OutOfMemory("; ".join(parts), hint=self._advice(need, staying))
 
     def _advice(self, need: int, staying: Sequence[Loaded]) -> str:
         if self.limit and need > self.limit:
             return f"raise memory_budget to {size(need)} or more, or use a smaller model"
         if staying:
-            return "unload one of them with `mlosctl models unload`, or raise memory_budget"
+            return (
+                "unload one with `mlosctl models unload`, register it with --load demand so that "
+                "it gives way by itself, or raise memory_budget"
+            )
         return "free memory on this machine, or use a smaller model"
 
 

@@ -55,7 +55,7 @@ def test_a_refusal_shows_the_arithmetic():
         Budget(1024 * MIB).admit(512 * MIB, models, title="efficientnet@2.0")
     assert refused.value.message == (
         "efficientnet@2.0 needs 512.0 MiB; 602.0 MiB of the budget of 1.0 GiB are used (422.0 MiB "
-        "left); unloading can free 2.0 MiB: silero@1 2.0 MiB; the rest stays: llama@1 600.0 MiB "
+        "left); unloading can free 2.0 MiB: silero@1 2.0 MiB; what stays: llama@1 600.0 MiB "
         "answers requests"
     )
     assert "mlosctl models unload" in refused.value.hint
@@ -96,3 +96,11 @@ def test_an_admission_makes_room_and_takes_no_superfluous_one(need, limit, given
     assert all(m.evictable for m in models if m.name in going)
     assert left + sum(sizes) >= need
     assert all(left + sum(sizes) - size < need for size in sizes)
+
+
+def test_where_nothing_may_go_the_message_says_so():
+    with pytest.raises(OutOfMemory, match="nothing may be unloaded for it; what stays: a@1"):
+        Budget(100 * MIB).admit(50 * MIB, [loaded("a", 80, evictable=False)])
+    with pytest.raises(OutOfMemory) as refused:
+        Budget(100 * MIB).admit(150 * MIB, [])
+    assert "unload" not in refused.value.message
