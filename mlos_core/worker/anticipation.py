@@ -14,6 +14,7 @@ from typing import Final
 
 _SHARE: Final = 8
 _MAX_MISSES: Final = 6
+_CLEARLY: Final = 2
 _FORGET: Final = 15 / 16
 _WORTH_NS: Final = 5_000
 """Less than that is over before a poll has looked twice."""
@@ -55,8 +56,10 @@ class Anticipation:
     """How long to linger for the companions of what waits.
 
     The crowd is how many rows were asked for at once round the last call: those that ran and
-    those that were submitted before it ended. That many will come again, or they will not; the
-    next batches tell, and misses make the attempts rare (up to one in 64).
+    those that were submitted before it ended. That many will come again, or they will not. To
+    linger has paid if all came, or if so many more came that each row's part of the call's fixed
+    price and of the wait is clearly less than before. Misses make the attempts rare (up to one
+    in 64).
 
     Args:
         max_rows: a batch of that size is whole.
@@ -70,6 +73,8 @@ class Anticipation:
         self._ended_ns = 0
         self._until_ns: int | None = None  # None: not decided for this batch
         self._target = 0  # rows that were lingered for; 0: nobody lingered
+        self._first = 0  # rows that were there when it began
+        self._waited_ns = 0
         self._misses = 0
         self._skips = 0
 
@@ -88,8 +93,10 @@ class Anticipation:
         if waiting >= wanted:
             return 0
         if self._until_ns is None:
-            self._until_ns = now_ns + self._patience_ns(wanted)
-            self._target = wanted if self._until_ns > now_ns else 0
+            patience = self._patience_ns(wanted)
+            self._until_ns = now_ns + patience
+            self._target, self._first = (wanted, waiting) if patience else (0, 0)
+            self._waited_ns = patience
         return max(0, self._until_ns - now_ns)
 
     def _patience_ns(self, rows: int) -> int:
@@ -108,12 +115,14 @@ class Anticipation:
     def ran(self, rows: int, waiting: int, ended_ns: int) -> None:
         """A call with so many rows ended; `waiting` rows were left for the next ones."""
         if self._target:
-            self._judge(rows + waiting >= self._target)
+            self._judge(rows + waiting)
         self._crowd = rows + waiting
         self._ended_ns = ended_ns
         self._until_ns = None
         self._target = 0
 
-    def _judge(self, whole: bool) -> None:
-        self._misses = max(0, self._misses - 1) if whole else min(_MAX_MISSES, self._misses + 1)
+    def _judge(self, came: int) -> None:
+        spent = _CLEARLY * self._first * self._waited_ns
+        paid = came >= self._target or (came - self._first) * self._costs.fixed_ns > spent
+        self._misses = max(0, self._misses - 1) if paid else min(_MAX_MISSES, self._misses + 1)
         self._skips = (1 << self._misses) - 1
