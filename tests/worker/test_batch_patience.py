@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BUSL-1.1
 """Whether to wait a little for the companions of what is there."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -150,3 +152,40 @@ def test_waiting_pays_too_if_most_come(crowd, came, paid):
         crowd.ran(came, 0, now)
         crowd.came(32 - came, now - 1)
     assert lingered is paid
+
+
+def mean_batch(crowd, costs, think_us, clients=32, turns=300):
+    """Rows of a batch, with clients that ask again so many µs after their answer."""
+    dice = random.Random(1)
+    now, calls = 0, []
+    asked = [dice.randrange(1000) for _ in range(clients)]
+    for _ in range(turns):
+        now = max(now, min(asked))
+        seen = set()
+        while True:
+            for client in set(range(clients)) - seen:
+                if asked[client] <= now:
+                    seen.add(client)
+                    crowd.came(1, asked[client])
+            if not (left := crowd.left_ns(len(seen), now)):
+                break
+            coming = [asked[client] for client in set(range(clients)) - seen]
+            now = min([now + left, *coming])
+        took = 1000 * US + 50 * US * len(seen)
+        costs.learn(len(seen), took)
+        crowd.ran(len(seen), 0, now := now + took)
+        for client in seen:
+            now += 5 * US
+            asked[client] = now + dice.randrange(think_us * US)
+        calls.append(len(seen))
+    return sum(calls) / len(calls)
+
+
+def test_clients_that_come_back_at_once_get_whole_batches():
+    costs = Costs()
+    assert mean_batch(Anticipation(32, costs), costs, think_us=200) > 31
+
+
+def test_two_clients_are_not_served_in_turn():
+    costs = Costs()
+    assert mean_batch(Anticipation(32, costs), costs, think_us=100, clients=2) > 1.9

@@ -3,13 +3,17 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mlos_core.errors import DeadlineExceeded, InvalidInput, ModelFailed, Overloaded
+from mlos_core.errors import DeadlineExceeded, InvalidInput, MlosError, ModelFailed, Overloaded
 from mlos_core.ipc.messages import BatchPolicy
 from mlos_core.smi import TensorModel
 from mlos_core.types import Signature, TensorSpec
 from mlos_core.worker.batch_loop import BatchLoop
 from mlos_core.worker.tally import Tally
+
+from .conftest import FakeRig
 
 X = TensorSpec("x", "float32", (-1, -1))
 Y = TensorSpec("y", "float32", (-1, -1))
@@ -108,8 +112,8 @@ def test_an_impossible_priority_or_timeout_is_the_callers_mistake(rig, parameter
 @pytest.mark.parametrize("batched", [True, False])
 def test_1_is_the_highest_priority_and_none_is_the_last(rig, batched):
     model = Negate(batched)
-    for value, given in enumerate([{}, {"priority": 3}, {"priority": 2}, {"priority": 1}]):
-        rig.submit(row(value, columns=value + 1), parameters=given)
+    for value, said in enumerate([{}, {"priority": 3}, {"priority": 2}, {"priority": 1}]):
+        rig.submit(row(value, columns=value + 1), parameters=said)
     serve(rig, model, max_batch_size=4, priority_levels=3)
     assert model.calls == [[3], [2], [0], [1]]
 
@@ -258,3 +262,59 @@ def test_calls_are_counted_by_their_rows(rig):
         4: 1,
         1: 1,
     }
+
+
+# --- whatever comes -----------------------------------------------------------------------
+
+sent = st.lists(
+    st.tuples(
+        st.integers(1, 3),  # rows
+        st.integers(1, 3),  # columns
+        st.integers(0, 2),  # channel
+        st.sampled_from(["fine"] * 6 + ["unlucky", "cancelled", "late", "wrong", "no output"]),
+        st.sampled_from([{}, {"priority": 1}, {"priority": 2}, {"timeout": 1}, {"priority": 9}]),
+    ),
+    max_size=30,
+)
+policies = st.builds(
+    BatchPolicy,
+    max_batch_size=st.integers(2, 6),
+    max_queue_delay_us=st.sampled_from([0, 50]),
+    preferred_batch_sizes=st.sampled_from([(), (2,)]),
+    max_queue_size=st.integers(1, 30),
+    when_full=st.sampled_from(["wait", "reject"]),
+    queue_timeout_us=st.sampled_from([0, 10**9]),
+    priority_levels=st.sampled_from([0, 2]),
+    preserve_ordering=st.booleans(),
+)
+
+
+@given(sent, policies)
+def test_each_request_gets_its_own_answer_or_a_reason_exactly_once(sent, policy):
+    rig, model = FakeRig(), Negate()
+    tickets = []
+    for number, (rows, columns, channel, fate, parameters) in enumerate(sent):
+        value = 1313 if fate == "unlucky" else number
+        shape = (rows, columns) if fate != "wrong" else (rows,)
+        ticket = rig.submit(
+            {"x": np.full(shape, value, np.float32)},
+            channel=channel,
+            parameters=parameters,
+            outputs=("q",) if fate == "no output" else (),
+            deadline_ns=1 if fate == "late" else 0,
+        )
+        ticket.is_cancelled = fate == "cancelled"
+        tickets.append((ticket, number, fate))
+    BatchLoop(rig.port, model, policy, Tally(), rig.idle).run()
+    for ticket, number, fate in tickets:
+        try:
+            y = ticket.reply()["y"]  # the fake asserts that there is no second one
+        except MlosError:
+            excuse = {"timeout"} | ({"priority"} if policy.priority_levels else set())
+            refused = policy.when_full == "reject" or excuse & ticket.parameters.keys()
+            assert fate != "fine" or refused
+            continue
+        assert fate == "fine"
+        assert (y == -number).all()
+        assert y.shape == ticket.inputs["x"].shape
+    assert len(rig.port.ended) == len(sent)
