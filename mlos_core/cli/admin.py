@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from mlos_core.cli import complete, render
+from mlos_core.cli import complete, render, render_stats
 from mlos_core.cli.context import Context, command
 
 
@@ -31,4 +31,4 @@ def stats(context: Context, name: str) -> None:
     if context.as_json:
         render.print_json(by_model)
     else:
-        render.console().print(render.stats(by_model))
+        render.console().print(render_stats.table(by_model))

@@ -34,13 +34,6 @@ _STATE_STYLE: Final = {
     "skip": "dim",
     "fail": "bold red",
 }
-_PERCENTILES: Final = {
-    "p50": "p50_us",
-    "p90": "p90_us",
-    "p99": "p99_us",
-    "p99.9": "p999_us",
-    "max": "max_us",
-}
 _PLAIN_WIDTH: Final = 200
 _SHOWN: Final = 12
 
@@ -142,28 +135,6 @@ def status(values: Mapping[str, Any]) -> Table:
     for name, value in rows:
         made.add_row(name, escape(str(value)))
     return made
-
-
-def stats(by_model: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Counters of each version, its percentiles, and means of the queue and the computation."""
-    counted = ("requests", "failures", "cancelled", "executions")
-    columns = ["model", "version", "state", *(f"#{key}" for key in counted)]
-    columns += [f"#{column}" for column in (*_PERCENTILES, "queue", "infer", "copied", "restarts")]
-    rows = [
-        (
-            name,
-            version or "-",
-            s["state"],
-            *(s[key] for key in counted),
-            *(latency(s["latency"]["request"][key]) for key in _PERCENTILES.values()),
-            *(latency(s["latency"][part]["mean_us"]) for part in ("queue", "infer")),
-            size(s["copied_bytes"]),
-            s["restarts"],
-        )
-        for name, whole in by_model.items()
-        for version, s in whole["versions"].items()
-    ]
-    return table(columns, rows)
 
 
 def signature_text(signature: Mapping[str, Any] | None) -> str:

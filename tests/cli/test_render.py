@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mlos_core.cli import render
+from mlos_core.cli import render, render_stats
+from mlos_core.cli.fitted import Fitted
 
 
-def shown(table):
+def shown(table, width=200):
     out = io.StringIO()
-    Console(file=out, width=200).print(table)
+    Console(file=out, width=width).print(table)
     return out.getvalue()
 
 
@@ -66,6 +67,21 @@ def test_statistics_show_each_version_with_its_percentiles():
         "copied_bytes": 2048,
         "restarts": 0,
     }
-    text = shown(render.stats({"m": {"versions": {"1.0": row, "2.0": {**row, "state": "failed"}}}}))
+    stats = {"m": {"versions": {"1.0": row, "2.0": {**row, "state": "failed"}}}}
+    text = shown(render_stats.table(stats))
     for part in ("1.0", "2.0", "failed", "7 µs", "2.1 ms", "4 s", "2.0 KiB"):
         assert part in text
+
+
+def test_statistics_of_nothing_say_so():
+    assert "no models" in shown(render_stats.table({}))
+
+
+def test_columns_go_in_the_order_given_until_the_rest_fits():
+    table = Fitted(
+        [{"name": "abc", "#first": "1" * 20, "#second": "2" * 20}], ["#first", "#second"]
+    )
+    for width, columns in ((60, ["1", "2"]), (40, ["2"]), (20, [])):
+        text = shown(table, width)
+        assert [digit for digit in "12" if digit * 20 in text] == columns
+        assert "abc" in text

@@ -19,7 +19,7 @@ from mlos_core.cli.top.keys import Keys
 from mlos_core.cli.top.rates import View, compare
 from mlos_core.cli.top.sample import Sample, read
 from mlos_core.client import Client
-from mlos_core.errors import Unavailable
+from mlos_core.errors import MlosError
 
 _ORDERS: Final = tuple(view.ORDERS)
 _FIRST_S: Final = 0.3
@@ -95,7 +95,7 @@ class _Watch:
     def _look(self) -> None:
         try:
             now = read(self._client)
-        except Unavailable as err:
+        except MlosError as err:
             self._last, self._shown, self._silence = None, None, f"{err.message}; trying again"
             return
         self._shown = compare(self._last, now) if self._last is not None else None

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
+from rich.console import Group, RenderableType
 from rich.text import Text
 
+from mlos_core.cli.fitted import Fitted
 from mlos_core.cli.render import duration, latency, size, table
 from mlos_core.cli.top.rates import DaemonRow, VersionRow, View, WorkerRow
 
@@ -22,7 +22,6 @@ ORDERS: Final[dict[str, Callable[[VersionRow], Any]]] = {
 }
 # What goes first where there is no room: the table of workers tells most of it, too.
 _SPARE: Final = ("#workers", "#restarts", "#route", "#batch", "#run", "#memory", "#cpu", "#tok/s")
-_ANY_WIDTH: Final = 10_000
 _WORKERS: Final = ("#pid", "model", "version", "state", "#cpu", "#memory", "#restarts")
 
 
@@ -32,7 +31,7 @@ def render(view: View, order: str = "name", hint: str = "") -> RenderableType:
     parts: list[RenderableType] = [_daemon(view.daemon)]
     if rows:
         parts += [
-            _Versions(rows),
+            _versions(rows),
             table(_WORKERS, map(_worker, view.workers)),
         ]
     else:
@@ -51,27 +50,15 @@ def _daemon(row: DaemonRow) -> Text:
     )
 
 
-class _Versions:
-    """A line for each version, with as many columns as the terminal has room for."""
-
-    def __init__(self, rows: Sequence[VersionRow]) -> None:
-        self._cells = [_version(row) for row in rows]
-        self._columns = list(self._cells[0])
-        if all(row.weight in (None, 1.0) for row in rows):
-            self._columns.remove("#route")
-        if all(row.tokens_s is None for row in rows):
-            self._columns.remove("#tok/s")
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        columns, spare = self._columns, list(_SPARE)
-        while True:
-            made = table(columns, [[row[column] for column in columns] for row in self._cells])
-            wanted = Measurement.get(console, options.update(max_width=_ANY_WIDTH), made).maximum
-            if wanted <= options.max_width or not spare:
-                break
-            column = spare.pop(0)
-            columns = [c for c in columns if c != column]
-        yield made
+def _versions(rows: Sequence[VersionRow]) -> RenderableType:
+    """A line each; routes and tokens only where there are any."""
+    hidden = set()
+    if all(row.weight in (None, 1.0) for row in rows):
+        hidden.add("#route")
+    if all(row.tokens_s is None for row in rows):
+        hidden.add("#tok/s")
+    cells = [_version(row) for row in rows]
+    return Fitted([{k: v for k, v in row.items() if k not in hidden} for row in cells], _SPARE)
 
 
 def _version(row: VersionRow) -> dict[str, str]:
