@@ -37,7 +37,7 @@ def open_exported(file: Path, options: Options, device: Any) -> Program:
         with _no_pickles():
             exported = torch.export.load(str(file))
         if device.type != "cpu":
-            exported = torch.export.passes.move_to_device_pass(exported, device)
+            exported = _moved(exported, device)
         module = exported.module()
     except Exception as err:
         raise LoadFailed(
@@ -58,6 +58,12 @@ def open_exported(file: Path, options: Options, device: Any) -> Program:
         reset=None if options.keep_state else _restorer(exported, module, changed),
         cut=(lambda: cut(module)) if device.type == "cpu" else None,
     )
+
+
+def _moved(exported: Any, device: Any) -> Any:
+    from torch.export.passes import move_to_device_pass  # which torch 2.5 lacks
+
+    return move_to_device_pass(exported, device)
 
 
 @contextmanager

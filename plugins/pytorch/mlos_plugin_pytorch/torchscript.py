@@ -7,6 +7,7 @@ it writes into an input, and whether it leaves something behind in the module.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,17 +102,22 @@ def _nodes(block: Any) -> Iterator[Any]:
             yield from _nodes(inner)
 
 
+@functools.cache
+def _places_changed(schema: str) -> tuple[int, ...]:
+    """Which arguments an operator with this schema changes in place."""
+    if schema == "(no schema)":
+        return ()
+    arguments = enumerate(torch._C.parse_schema(schema).arguments)
+    return tuple(place for place, one in arguments if one.alias_info and one.alias_info.is_write)
+
+
 def _changed(node: Any) -> list[Any]:
     """The values that `node` changes in place."""
-    schema = node.schema()
-    if schema == "(no schema)":
+    places = _places_changed(node.schema())
+    if not places:
         return []
-    arguments = torch._C.parse_schema(schema).arguments
-    return [
-        value
-        for argument, value in zip(arguments, node.inputs(), strict=False)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    ]
+    values = list(node.inputs())
+    return [values[place] for place in places]
 
 
 def _attribute(value: Any) -> str | None:
@@ -140,7 +146,8 @@ def written_values(graph: Any) -> list[Any]:
 
 
 def _arguments(method: Any, graph: Any, title: str, *, stateful: bool) -> tuple[Argument, ...]:
-    aliases, written = graph.alias_db(), written_values(graph)
+    written = () if stateful else written_values(graph)
+    aliases: Any = graph.alias_db() if written else None
 
     def untouched(value: Any) -> bool:
         return not any(aliases.may_contain_alias(value, other) for other in written)

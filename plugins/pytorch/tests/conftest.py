@@ -32,6 +32,7 @@ def arena():
 @pytest.fixture(autouse=True)
 def threads_as_before():
     torch = pytest.importorskip("torch", reason="torch is not installed")
+    pytest.importorskip("mlos_plugin_pytorch", reason="the plugin is not installed")
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
