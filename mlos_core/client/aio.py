@@ -32,6 +32,8 @@ from mlos_core.client.settings import (
     DEFAULT_SLOTS,
     DEFAULT_TIMEOUT,
     EVENT_ROOM,
+    RENEW_EVERY_S,
+    RENEW_WITHIN_S,
     Settings,
     attach_time,
 )
@@ -146,6 +148,7 @@ class AsyncModel:
         self._link: Link | None = None
         self._room = (settings.request_bytes, settings.reply_bytes)
         self._closed = False
+        self._renewed = -RENEW_EVERY_S
         self._attaching = asyncio.Lock()
         self._waiters: dict[Link, dict[int, asyncio.Future[None]]] = {}
         self._queue: collections.deque[asyncio.Future[None]] = collections.deque()
@@ -193,12 +196,35 @@ class AsyncModel:
                 self._link = None  # its requests go on; it closes with the client
             if self._closed:
                 raise Closed(f"the handle on {self.name!r} was closed")
-            link = self._link = await self._opened(request_bytes, reply_bytes, within)
-            self._waiters[link] = {}
-            loop = asyncio.get_running_loop()
-            loop.add_reader(link.event_fd, self._on_event, link)
-            link.on_close = lambda: self._on_close(loop, link)
-            return link
+            return self._take(await self._opened(request_bytes, reply_bytes, within))
+
+    def _take(self, link: Link) -> Link:
+        loop = asyncio.get_running_loop()
+        self._link, self._waiters[link] = link, {}
+        loop.add_reader(link.event_fd, self._on_event, link)
+        link.on_close = lambda: self._on_close(loop, link)
+        return link
+
+    async def renew(self) -> bool:
+        """Whether the route leads by now to a version that takes something else; then the
+        handle is attached to that one. Looks at most once a second."""
+        old = self._live()
+        async with self._attaching:
+            if self._link is not old:
+                return self._live().signature != old.signature
+            now = time.monotonic()
+            if self._closed or self._settings.version or now - self._renewed < RENEW_EVERY_S:
+                return False
+            self._renewed = now
+            try:
+                fresh = await self._opened(0, 0, RENEW_WITHIN_S)
+            except MlosError:
+                return False
+            if fresh.signature == old.signature:
+                fresh.close()
+                return False
+            self._take(fresh)
+            return True
 
     async def _opened(self, request: int, reply: int, within: float | None) -> Link:
         opening = self._client.in_thread(self._open, request, reply, within)
@@ -318,6 +344,9 @@ class AsyncModel:
             if not room:
                 raise
             await self.attach(reply_bytes=room, within=end - time.monotonic())
+        except InvalidInput:
+            if not await self.renew():
+                raise
         return await self._infer(inputs, end, parameters, outputs, wait)
 
     async def _infer(
@@ -368,10 +397,13 @@ class AsyncModel:
             except Closed:
                 if self._closed or not link.closed:
                     raise
-            except InvalidInput as err:
-                if err.code != "payload_too_large" or size:
+            except PayloadTooLarge:
+                if size:
                     raise
                 size = roomy(size_of(inputs, link.signature))
+            except InvalidInput:
+                if link is self._link and not await self.renew():
+                    raise
 
     async def _turn(self, end: float) -> None:
         """Wait for a slot that another request gives back."""

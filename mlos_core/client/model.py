@@ -20,9 +20,14 @@ from mlos_core.client.obtain import again, obtain
 from mlos_core.client.prepared import Prepared
 from mlos_core.client.result import Result
 from mlos_core.client.room import larger_reply, roomy
-from mlos_core.client.settings import Settings, attach_time
+from mlos_core.client.settings import (
+    RENEW_EVERY_S,
+    RENEW_WITHIN_S,
+    Settings,
+    attach_time,
+)
 from mlos_core.client.stream import Stream
-from mlos_core.errors import Closed, InvalidInput, Overloaded, PayloadTooLarge
+from mlos_core.errors import Closed, InvalidInput, MlosError, Overloaded, PayloadTooLarge
 from mlos_core.ipc import header as wire
 from mlos_core.ipc.native import nanoseconds
 from mlos_core.types import DTYPES, Array, Signature, check_inputs
@@ -45,6 +50,7 @@ class Model:
         self._recent = Family()  # calls of the form that was asked last
         self._room = (settings.request_bytes, settings.reply_bytes)
         self._retired: list[Link] = []
+        self._renewed = -RENEW_EVERY_S
         self._lock = threading.Lock()
         self._closed = False
 
@@ -98,10 +104,35 @@ class Model:
                 return
             self._room = (max(self._room[0], roomy(request)), max(self._room[1], reply))
             self._link = self._attach()
-            self._retired.append(old)
-            for retired in [r for r in self._retired if _at_rest(r)]:
-                self._retired.remove(retired)
-                retired.close()
+            self._retire(old)
+
+    def _retire(self, old: Link) -> None:
+        """The requests on a channel that was replaced go on; it is closed when they are over."""
+        self._retired.append(old)
+        for retired in [r for r in self._retired if _at_rest(r)]:
+            self._retired.remove(retired)
+            retired.close()
+
+    def _moved(self, old: Link) -> bool:
+        """Whether the route leads by now to a version that takes something else; then the
+        handle is attached to that one. Asked when an input did not fit."""
+        with self._lock:
+            if self._link is not old:
+                return self._link is not None and self._link.signature != old.signature
+            now = time.monotonic()
+            if self._settings.version or now - self._renewed < RENEW_EVERY_S:
+                return False
+            self._renewed = now
+            try:
+                fresh = self._attach(RENEW_WITHIN_S)
+            except MlosError:
+                return False
+            if fresh.signature == old.signature:
+                fresh.close()
+                return False
+            self._link, self._recent = fresh, Family()
+            self._retire(old)
+            return True
 
     # --- requests ----------------------------------------------------------------------------
 
@@ -152,6 +183,9 @@ class Model:
             if not room:
                 raise
             self._grow(call.link, reply=room)
+        except InvalidInput:
+            if not self._moved(call.link):
+                raise
         call = self._obtain(inputs, wire.INFER, outputs, parameters, timeout if wait else 0.0)
         return call.result(call.run(timeout, timeout_ns))
 
@@ -171,6 +205,9 @@ class Model:
             except PayloadTooLarge:
                 # At least twice of what did not do, whatever did not fit.
                 self._grow(link, max(size_of(inputs, link.signature), link.mapping.request_bytes))
+            except InvalidInput:
+                if not self._moved(link):
+                    raise
             except Overloaded as error:
                 # Two requests of the kind and what else is held should find room.
                 size = 2 * size_of(inputs, link.signature) if error.request_bytes else 0

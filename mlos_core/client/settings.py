@@ -12,6 +12,10 @@ from mlos_core.client.link import CLIENT_POLL_MAX_US
 DEFAULT_TIMEOUT: Final = 60.0
 DEFAULT_SLOTS: Final = 64
 DEFAULT_ARENA: Final = 4 << 20
+RENEW_EVERY_S: Final = 1.0
+"""A handle that follows a route looks at most so often whether the model takes something else by
+now, when an input did not fit."""
+RENEW_WITHIN_S: Final = 5.0
 _ATTACH_LEAST: Final = 1.0
 _ATTACH_MOST: Final = 3600.0
 EVENT_ROOM: Final = 1 << 20

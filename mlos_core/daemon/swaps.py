@@ -100,7 +100,8 @@ class Swaps:
         if same_signature:
             fleet.expects = deployment.signature
         try:
-            fleet.samples = await self._samples(deployment)
+            if same_signature:  # what the old one answered need not fit another signature
+                fleet.samples = await self._samples(deployment)
             await self._supervisor.loader.place(fleet)
             _raise_if_over(fleet)
         except BaseException:

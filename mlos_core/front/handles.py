@@ -138,6 +138,11 @@ class Handles:
         async with self.use(target, usual=usual) as handle:
             return handle.signature
 
+    async def renewed(self, target: Target, known: Signature) -> bool:
+        """Whether `target` takes something else by now than is `known`: a route may move."""
+        async with self.use(target) as handle:
+            return handle.signature != known or await handle.renew()
+
     async def infer(
         self,
         target: Target,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
@@ -40,98 +40,123 @@ class Question(msgspec.Struct):
     seconds: float
 
 
-class _Asked(NamedTuple):
-    """What the path says of the model; no name: the body says it. `by_key`: the names of
-    inputs may be the keys of the body."""
+class _Asked(msgspec.Struct):
+    """A request on its way to its model.
 
+    `name` and `version` are what the path says; no name: the body says it. `by_key`: the names
+    of inputs may be the keys of the body. `known` is who was chosen, and what that takes.
+    """
+
+    request: Request
+    body: bodies.Body
     name: str = ""
     version: str = ""
     by_key: bool = False
+    url: Options = Options()
+    accept: str = bodies.JSON
+    known: tuple[Target, Signature] | None = None
 
 
 async def infer(core: Core, request: Request) -> Response:
     """`POST .../{name}/infer`, or `.../{name}/versions/{version}/infer`."""
-    return await _answer(core, request, _Asked(**request.path_params))
+    return await _answer(core, _Asked(request, bodies.Body(core.gate), **request.path_params))
 
 
 async def infer_named(core: Core, request: Request) -> Response:
     """`POST /models/{name}/inference`: input names may be the keys of the body."""
-    return await _answer(core, request, _Asked(request.path_params["name"], by_key=True))
+    name = request.path_params["name"]
+    return await _answer(core, _Asked(request, bodies.Body(core.gate), name, by_key=True))
 
 
 async def infer_by_id(core: Core, request: Request) -> Response:
     """`POST /api/v1/inference`: the body names the model."""
-    return await _answer(core, request, _Asked())
+    return await _answer(core, _Asked(request, bodies.Body(core.gate)))
 
 
-async def _answer(core: Core, request: Request, asked: _Asked) -> Response:
-    body = bodies.Body(core.gate)
+async def _answer(core: Core, asked: _Asked) -> Response:
+    request, body = asked.request, asked.body
     began = asyncio.get_running_loop().time()
     try:
-        url = questions.url_options(request)
-        accept = bodies.answer_type(request.headers.get("accept", ""))
-        async with asyncio.timeout(core.limits.deadline(url.timeout)) as scope:
+        asked.url = questions.url_options(request)
+        asked.accept = bodies.answer_type(request.headers.get("accept", ""))
+        async with asyncio.timeout(core.limits.deadline(asked.url.timeout)) as scope:
             await body.read(request)
-            question = await _understand(core, request, body, asked, url, accept)
-            if question.accept == bodies.EVENTS:
-                return _stream(core, question)
-            if question.seconds != core.limits.deadline(url.timeout):
-                scope.reschedule(began + question.seconds)
-            return await _ask(core, question, began)
+            try:
+                return await _once(core, asked, began, scope)
+            except InvalidInput:
+                # A route may have moved to a version that takes something else.
+                if asked.known is None or not await core.handles.renewed(*asked.known):
+                    raise
+            return await _once(core, asked, began, scope)
     except TimeoutError as err:
         raise body.late() from err
     finally:
         body.release()
 
 
-async def _understand(
-    core: Core, request: Request, body: bodies.Body, asked: _Asked, url: Options, accept: str
-) -> Question:
-    kind = bodies.media_type(request)
+async def _once(core: Core, asked: _Asked, began: float, scope: asyncio.Timeout) -> Response:
+    question = await _understand(core, asked)
+    if question.accept == bodies.EVENTS:
+        return _stream(core, question)
+    if question.seconds != core.limits.deadline(asked.url.timeout):
+        scope.reschedule(began + question.seconds)
+    return await _ask(core, question, began)
+
+
+async def _understand(core: Core, asked: _Asked) -> Question:
+    kind, url = bodies.media_type(asked.request), asked.url
     if kind in (bodies.NPY, bodies.NPZ):
-        name = asked.name or request.query_params.get("model_id", "")
-        target, signature = await _choose(core, body, name, asked.version, url.version)
-        which = request.query_params.get("input", "")
-        inputs = questions.binary_inputs(kind, body.data, which, signature, core.limits.body)
+        query, raw = asked.request.query_params, asked.body.data
+        name = asked.name or query.get("model_id", "")
+        target, signature = await _choose(core, asked, name, asked.version, url.version)
+        which = query.get("input", "")
+        inputs = questions.binary_inputs(kind, raw, which, signature, core.limits.body)
         options = url
     else:
-        bodies.require_json(request)
-        if asked.by_key:
-            target, signature = await _choose(core, body, asked.name, url.version)
-            parsed = questions.named_body(body.data, signature)
-            if parsed.version:
-                named = (url.version, parsed.version)
-                target, signature = await _choose(core, body, asked.name, *named)
-        else:
-            name, parsed = _parse(body.data, asked.name)
-            versions = (asked.version, url.version, parsed.version)
-            target, signature = await _choose(core, body, name, *versions)
+        bodies.require_json(asked.request)
+        read = _read_by_key if asked.by_key else _read_json
+        parsed, (target, signature) = await read(core, asked)
         inputs = questions.inputs_of(parsed, signature)
         options = questions.merged(parsed.options, url)
     questions.check_outputs(signature, options.outputs)
+    accept = asked.accept
     if options.stream or accept == bodies.EVENTS:
         accept = bodies.EVENTS
         _check_streams(target.name, signature)
     return Question(target, inputs, options, accept, core.limits.deadline(options.timeout))
 
 
-def _parse(raw: bytes, name: str) -> tuple[str, InferBody]:
-    """The model's name, from the body where the path has none, and the body."""
+_Chosen = tuple[Target, Signature]
+
+
+async def _read_json(core: Core, asked: _Asked) -> tuple[InferBody, _Chosen]:
+    raw, name = asked.body.data, asked.name
     if name:
-        return name, bodies.decode_json(raw, InferBody)
-    body = bodies.decode_json(raw, ModelInferBody)
-    return body.model_id, body
+        parsed: InferBody = bodies.decode_json(raw, InferBody)
+    else:
+        parsed = by_id = bodies.decode_json(raw, ModelInferBody)
+        name = by_id.model_id
+    versions = (asked.version, asked.url.version, parsed.version)
+    return parsed, await _choose(core, asked, name, *versions)
 
 
-async def _choose(
-    core: Core, body: bodies.Body, name: str, *versions: str
-) -> tuple[Target, Signature]:
+async def _read_by_key(core: Core, asked: _Asked) -> tuple[InferBody, _Chosen]:
+    """Which keys are inputs, only the model's signature says."""
+    version = asked.url.version
+    chosen = await _choose(core, asked, asked.name, version)
+    parsed = questions.named_body(asked.body.data, chosen[1])
+    if parsed.version:
+        chosen = await _choose(core, asked, asked.name, version, parsed.version)
+    return parsed, chosen
+
+
+async def _choose(core: Core, asked: _Asked, name: str, *versions: str) -> _Chosen:
     if not name:
         raise InvalidInput("the request names no model", hint="give model_id")
     version = questions.same_version(*versions)
-    body.waits_for = name
-    chosen = await core.handles.choose(name, version)
-    body.waits_for = ""
+    asked.body.waits_for = name
+    asked.known = chosen = await core.handles.choose(name, version)
+    asked.body.waits_for = ""
     return chosen
 
 

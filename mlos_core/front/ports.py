@@ -40,6 +40,9 @@ class Handle(Protocol):
     def closed(self) -> bool:
         """Nothing more can be asked: given up here, or by the daemon."""
 
+    async def renew(self) -> bool:
+        """Attach anew if the model takes something else by now; whether it does."""
+
     async def close(self) -> None:
         """Give the channel up."""
 

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: BUSL-1.1
 """The control connection, against a daemon whose answers the test gives one by one."""
 
+import asyncio
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from control_daemon import PATIENCE, ControlDaemon
 
+from mlos_core.client.aio import connect_async
 from mlos_core.client.client import Client
 from mlos_core.client.session import Session
-from mlos_core.errors import DeadlineExceeded, NotFound, Unavailable
+from mlos_core.errors import DeadlineExceeded, InvalidInput, LoadFailed, NotFound, Unavailable
 from mlos_core.ipc import framing
+from mlos_core.ipc import header as wire
 from mlos_core.ipc.messages import (
     Answer,
     Attach,
@@ -20,7 +24,7 @@ from mlos_core.ipc.messages import (
     Problem,
     Resume,
 )
-from mlos_core.types import Signature
+from mlos_core.types import Signature, TensorSpec
 
 
 @pytest.fixture
@@ -163,3 +167,121 @@ def test_a_request_has_its_deadline_from_the_beginning_of_the_attach(daemon, thr
         daemon.send(Answer(message.id, problem=Problem("not_found", "no m")))
         with pytest.raises(NotFound):
             described.result(PATIENCE)
+
+
+# --- a route that leads elsewhere ----------------------------------------------------------
+
+OLD = Signature((TensorSpec("x", "float32", (-1,)),), ())
+NEW = Signature((TensorSpec("y", "float64", (-1,)),), ())
+
+
+class Attaching:
+    """Answers attaches with channels of a rig."""
+
+    def __init__(self, daemon, rig):
+        self.daemon, self.rig = daemon, rig
+
+    def answer(self, signature, name="channel", message=None):
+        message = message or self.daemon.next(Attach)
+        segment, event = self.rig.channel(slots=4, request_bytes=1 << 16, reply_bytes=1 << 16)
+        attached = Attached(message.id, name, "m", "1", signature)
+        self.daemon.send(attached, (segment, self.rig.bell_fd, event))
+        return message
+
+
+@pytest.fixture
+def attaching(daemon, rig):
+    return Attaching(daemon, rig)
+
+
+def test_an_input_that_does_not_fit_makes_a_handle_look_where_the_route_leads(
+    daemon, attaching, threads
+):
+    with Client(daemon.path) as client:
+        model = client.model("m")
+        described = threads.submit(lambda: model.signature)
+        attaching.answer(OLD)
+        assert described.result(PATIENCE) == OLD
+        asked = threads.submit(model._obtain, {"y": [1.0]}, wire.INFER)
+        attaching.answer(NEW)
+        call = asked.result(PATIENCE)
+        assert call.link.signature == model.signature == NEW
+        assert daemon.next(Detach).channel == "channel"
+
+
+def test_where_it_leads_to_the_same_the_input_is_wrong_and_nobody_looks_again_at_once(
+    daemon, attaching, threads
+):
+    with Client(daemon.path) as client:
+        model = client.model("m")
+        described = threads.submit(lambda: model.signature)
+        attaching.answer(OLD, "first")
+        described.result(PATIENCE)
+        asked = threads.submit(model.infer, {"y": [1.0]})
+        attaching.answer(OLD, "second")
+        with pytest.raises(InvalidInput, match="unknown input 'y'"):
+            asked.result(PATIENCE)
+        assert daemon.next(Detach).channel == "second"
+        with pytest.raises(InvalidInput):
+            model.infer({"y": [1.0]})
+        assert daemon.asked.empty()
+
+
+def test_a_handle_on_a_version_never_looks(daemon, attaching, threads):
+    with Client(daemon.path) as client:
+        model = client.model("m", version="1")
+        described = threads.submit(lambda: model.signature)
+        attaching.answer(OLD)
+        described.result(PATIENCE)
+        with pytest.raises(InvalidInput):
+            model.infer({"y": [1.0]})
+        assert daemon.asked.empty()
+
+
+def test_an_asyncio_handle_looks_as_well(daemon, attaching):
+    async def run():
+        async with await connect_async(daemon.path) as client:
+            model, message = await asyncio.gather(
+                client.model("m"), asyncio.to_thread(attaching.answer, OLD)
+            )
+            assert message.version == ""
+            call, _ = await asyncio.gather(
+                model._obtain({"y": [1.0]}, wire.INFER, (), None, time.monotonic() + PATIENCE),
+                asyncio.to_thread(attaching.answer, NEW),
+            )
+            assert call.link.signature == model.signature == NEW
+
+    asyncio.run(run())
+
+
+def test_an_attach_that_nobody_waits_for_any_more_gives_its_channel_back(daemon, attaching):
+    async def run():
+        async with await connect_async(daemon.path) as client:
+            attach = asyncio.ensure_future(client.model("m"))
+            message = await asyncio.to_thread(daemon.next, Attach)
+            attach.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await attach
+            attaching.answer(OLD, "unwanted", message)
+            detached = await asyncio.to_thread(daemon.next, Detach)
+            assert detached.channel == "unwanted"
+
+    asyncio.run(run())
+
+
+def test_handles_attach_beside_each_other(daemon, attaching):
+    async def run():
+        async with await connect_async(daemon.path) as client:
+            slow = asyncio.ensure_future(client.model("slow"))
+            first = await asyncio.to_thread(daemon.next, Attach)
+            quick, _ = await asyncio.gather(
+                client.model("quick"), asyncio.to_thread(attaching.answer, OLD)
+            )
+            assert quick.signature == OLD
+            assert not slow.done()
+            problem = Problem("load_failed", "no such file")
+            daemon.send(Answer(first.id, problem=problem))
+            with pytest.raises(LoadFailed):
+                await slow
+
+    asyncio.run(run())

@@ -130,6 +130,13 @@ class Handle:
             service.cancelled.set()
             raise
 
+    async def renew(self) -> bool:
+        new = self.service.moved.get(self.name)
+        if new is None or new == self.signature:
+            return False
+        self.signature = new
+        return True
+
     async def close(self) -> None:
         self.closed = True
         self.service.closed.append(self.name)
@@ -146,6 +153,7 @@ class FakeService:
         self.changed: list[Any] = []
         self.versions: list[str] = []
         self.weighted: list[str] = []
+        self.moved: dict[str, Signature] = {}
         self.loading: asyncio.Event | None = None
         self.gone: set[str] = set()
         self.is_ready = True

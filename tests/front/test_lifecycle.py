@@ -12,6 +12,8 @@ import pytest
 from mlos_core.front import lifecycle
 from mlos_core.front.handles import Handles, Target
 from mlos_core.front.table import ENDPOINTS
+from mlos_core.types import Signature
+from tests.front.conftest import spec
 
 WAIT = 60.0
 ADD = {"inputs": {"a": [1], "b": [2]}}
@@ -199,6 +201,18 @@ def test_a_swap_to_other_inputs_attaches_anew(client, service):
         client.post("/api/v1/models/add/infer", json=ADD)
         client.post("/api/v1/models/add/swap", json={"allow_new_signature": True})
     assert len(service.attached) == 2
+
+
+@pytest.mark.parametrize("x", [[1.5], [2**60]])
+def test_where_a_route_moved_to_other_inputs_the_request_is_read_anew(client, service, x):
+    path = "/api/v1/models/half/infer"
+    assert client.post(path, json={"inputs": {"x": [1]}}).status_code == 200
+    assert client.post(path, json={"inputs": {"y": x}}).status_code == 400
+    service.moved["half"] = Signature((spec("y", "float64", -1),), ())
+    service.answer = lambda name, inputs: {"y": inputs["y"]}
+    answer = client.post(path, json={"inputs": {"y": x}})
+    assert answer.json()["outputs"] == {"y": x}
+    assert len(service.attached) == 1
 
 
 def test_a_version_that_goes_takes_its_handle_and_no_other(service):
