@@ -27,11 +27,11 @@ class Runner:
         inputs: the arguments it is called with, as the signature has them; one that a request
             may leave out has a default, or the program's own.
         device: where the program lies.
-        copy_inputs: whether it gets copies; None leaves it to what is known of the program.
+        copy_inputs: true if it shall get copies even of what it is known to only read.
     """
 
     def __init__(
-        self, program: Program, inputs: Sequence[Stated], device: Any, copy_inputs: bool | None
+        self, program: Program, inputs: Sequence[Stated], device: Any, copy_inputs: bool
     ) -> None:
         self._title = program.title
         self._reset = program.reset
@@ -41,7 +41,7 @@ class Runner:
         for one in inputs:
             argument = program.argument(one.spec.name)
             assert argument is not None
-            copied = not argument.shared if copy_inputs is None else copy_inputs
+            copied = copy_inputs or not argument.shared
             feed = feed_of(argument, device, copied=copied)
             self._feeds.append((one.spec.name, feed, one.default))
 

@@ -19,7 +19,7 @@ from mlos_plugin_pytorch.example import write_example
 from mlos_plugin_pytorch.exported import open_exported
 from mlos_plugin_pytorch.files import SUFFIXES, kind_of, model_file
 from mlos_plugin_pytorch.model import Runner, TorchModel
-from mlos_plugin_pytorch.options import Options
+from mlos_plugin_pytorch.options import Options, check_use
 from mlos_plugin_pytorch.program import Program
 from mlos_plugin_pytorch.signature import inputs_of, settle
 from mlos_plugin_pytorch.torchscript import open_torchscript
@@ -44,7 +44,7 @@ class PyTorchPlugin(Plugin):
         use_threads(chosen.threads or package.threads, chosen.interop_threads)
         program = open_program(model_file(package.path, chosen.file), chosen, place)
         inputs = inputs_of(program, chosen, package.manifest)
-        runner = Runner(program, inputs, place, chosen.copy_inputs)
+        runner = Runner(program, inputs, place, bool(chosen.copy_inputs))
         signature = settle(program, inputs, runner, chosen, package.manifest)
         # Only now: trials look at whole results.
         return TorchModel(runner, signature, program.cut() if program.cut else {})
@@ -60,7 +60,9 @@ def open_program(file: Path, options: Options, device: Any) -> Program:
     Raises:
         LoadFailed: it is of a kind that is not loaded, or cannot be loaded.
     """
-    match kind_of(file):
+    kind = kind_of(file)
+    check_use(options, kind, file.name)
+    match kind:
         case "torchscript":
             return open_torchscript(file, options, device)
         case "exported":

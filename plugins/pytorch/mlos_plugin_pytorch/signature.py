@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from mlos_core.errors import LoadFailed, MlosError
-from mlos_core.types import Signature, TensorSpec
+from mlos_core.types import BYTES, Signature, TensorSpec
 from mlos_plugin_pytorch.notation import Stated, checked, parse
 from mlos_plugin_pytorch.options import Options
 from mlos_plugin_pytorch.program import SCALARS, Argument, Program
@@ -62,12 +62,18 @@ def _stated(
     if side in program.said:
         source = f"the signature in {program.title}"
         return source, parse(program.said[side], source)
-    spec = (manifest or {}).get("spec") or {}
-    return "the manifest", tuple(
-        Stated(checked(one["name"], one["dtype"], tuple(one["shape"]), "the manifest"))
-        for one in (spec.get("io") or {}).get(side) or []
-        if one.get("shape") is not None
-    )
+    return "the manifest", _of_manifest(side, manifest or {})
+
+
+def _of_manifest(side: str, manifest: Mapping[str, Any]) -> tuple[Stated, ...]:
+    """Those that it gives a shape; one of unknown rank says too little."""
+    try:
+        told = ((manifest.get("spec") or {}).get("io") or {}).get(side) or []
+        known = [one for one in told if one.get("shape") is not None]
+        tensors = [(str(o["name"]), str(o["dtype"]), tuple(map(int, o["shape"]))) for o in known]
+    except (AttributeError, KeyError, TypeError, ValueError) as err:
+        raise LoadFailed(f"the manifest's spec.io.{side} cannot be read: {err!r}") from err
+    return tuple(Stated(checked(*tensor, "the manifest")) for tensor in tensors)
 
 
 def _check_some(program: Program, stated: Sequence[Stated]) -> None:
@@ -97,6 +103,8 @@ def _input(argument: Argument, stated: Stated | None) -> Stated:
         return Stated(TensorSpec(argument.name, SCALARS[argument.kind][0], ()))
     spec, default = stated.spec, stated.default
     if argument.kind == "tensor":
+        if spec.dtype == BYTES:
+            raise LoadFailed(f"the argument {spec.name!r} is a tensor, which holds no texts")
         if default is not None:
             raise LoadFailed(f"the tensor {spec.name!r} cannot have a default")
     else:

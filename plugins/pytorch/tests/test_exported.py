@@ -72,6 +72,12 @@ def test_the_file_states_everything(export, load):
         load(export(Rows(), torch.zeros(2, 3)), inputs="x:float32[2,3]")
 
 
+@pytest.mark.parametrize("option", [{"reset": "x"}, {"module": "a:b"}, {"weights_only": True}])
+def test_an_option_without_use_is_refused(option, export, load):
+    with pytest.raises(LoadFailed, match=r"no use here: model\.pt2 is an exported program"):
+        load(export(Rows(), torch.zeros(2, 3)), **option)
+
+
 def test_the_answer_has_the_bits_of_torch(export, load, arena, read_only):
     module = Rows()
     model = load(export(module, torch.zeros(2, 3), **rows()))

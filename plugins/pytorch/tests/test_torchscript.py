@@ -115,6 +115,9 @@ def test_the_manifest_may_give_the_shapes(script, load):
     io["inputs"][0] = {"name": "z", "dtype": "float32", "shape": [1]}
     with pytest.raises(LoadFailed, match=r"the manifest names 'z'.*it takes x, mask"):
         load(path, manifest={"spec": {"io": io}})
+    io["inputs"][0] = {"name": "x", "shape": [1]}
+    with pytest.raises(LoadFailed, match=r"spec\.io\.inputs cannot be read: KeyError\('dtype'\)"):
+        load(path, manifest={"spec": {"io": io}})
 
 
 def test_numbers_are_scalar_tensors_and_defaults_make_them_optional(script, load, arena):
@@ -140,6 +143,7 @@ def test_numbers_are_scalar_tensors_and_defaults_make_them_optional(script, load
         ("x:float32[?], factor:float32[3]", "'factor' is a Python float, not float32.3"),
         ("x:float32[?], times:int64[]=1.5", "1.5 is no default for 'times'"),
         ("x:float32[?]=3", "'x' cannot have a default"),
+        ("x:bytes[?]", "'x' is a tensor, which holds no texts"),
     ],
 )
 def test_inputs_that_are_not_the_arguments_are_refused(inputs, words, script, load):
@@ -184,7 +188,8 @@ def test_the_batch_norm_of_an_image_model_is_no_memory_and_its_input_is_not_copi
 
 
 def test_a_model_that_writes_into_an_input_gets_copies(script, load, arena):
-    model = load(script(Writing()), inputs="x:float32[2], y:float32[2]")
+    said = {"inputs": "x:float32[2], y:float32[2]", "copy_inputs": False}
+    model = load(script(Writing()), **said)
     x = np.zeros(2, np.float32)
     x.flags.writeable = False
     for _ in range(2):
