@@ -41,6 +41,7 @@ class Setting:
     delay_us: int = 2000
     workers: int = 1
     threads: int = 2
+    spin: bool = True
     fast_queue: bool = False
     front: int = 1
 
@@ -49,7 +50,11 @@ class Setting:
             return f"batch {self.size}, {self.threads} threads"
         text = f"batch {self.size}, {self.delay_us / 1000:g} ms, "
         text += f"{self.workers or 'no'} workers of {self.threads} threads"
-        more = {"fast queue": self.fast_queue, f"{self.front} fronts": self.front > 1}
+        more = {
+            "no spinning": not self.spin,
+            "fast queue": self.fast_queue,
+            f"{self.front} fronts": self.front > 1,
+        }
         return ", ".join([text, *(name for name, said in more.items() if said)])
 
 
@@ -78,16 +83,21 @@ def first_settings(contestant: str, threads: int, quick: bool) -> list[Setting]:
         return [Setting(size, 0, 1, threads) for size in sizes]
     sizes = (16,) if quick else (8, 16, 32)
     divisions = [(1, threads)] if quick else [(1, threads), (threads, 1)]
-    return [Setting(size, 2000, *division) for size in sizes for division in divisions]
+    # MLOS Core knows by itself when waiting pays; for the others 0 means no batches.
+    delay = 0 if contestant.startswith("mlos") else 2000
+    return [Setting(size, delay, *division) for size in sizes for division in divisions]
 
 
 def further_settings(contestant: str, quick: bool) -> list[Variants]:
     """The steps after the first, each from the best that is known."""
     if quick or contestant == "onnxruntime":
         return []
-    delays = {"mlos": (0, 500, 5000), "litserve": (0, 10000, 50000), "mlserver": (500, 10000)}
+    delays = {"mlos": (500, 2000), "litserve": (500, 10000, 50000), "mlserver": (500, 10000)}
     mine = delays[contestant.partition("-")[0]]
-    steps: list[Variants] = [lambda best: [replace(best, delay_us=us) for us in mine]]
+    steps: list[Variants] = [
+        lambda best: [replace(best, delay_us=us) for us in mine],
+        lambda best: [replace(best, spin=False)] if best.threads > 1 else [],
+    ]
     if contestant == "litserve":
         steps.append(lambda best: [replace(best, fast_queue=True), replace(best, front=2)])
     if contestant == "mlserver":
@@ -131,7 +141,10 @@ def register(client: Client, place: Place, setting: Setting) -> None:
 
 def registration(place: Place, setting: Setting) -> dict[str, Any]:
     batched = onnx_files.MODELS[place.case].batched
-    options: dict[str, Any] = {"intra_op_num_threads": setting.threads}
+    options: dict[str, Any] = {
+        "intra_op_num_threads": setting.threads,
+        "allow_spinning": setting.spin,
+    }
     return {
         "name": place.case,
         "path": str(place.file),
@@ -187,7 +200,9 @@ def mlserver(place: Place, setting: Setting) -> Iterator[str]:
         "implementation": "mlserver_runtime.Onnx",
         "max_batch_size": setting.size,
         "max_batch_time": setting.delay_us / 1e6,
-        "parameters": {"extra": {"file": str(place.file), "threads": setting.threads}},
+        "parameters": {
+            "extra": {"file": str(place.file), "threads": setting.threads, "spin": setting.spin}
+        },
     }
     (home / "settings.json").write_text(json.dumps(server))
     (home / "model-settings.json").write_text(json.dumps(model))

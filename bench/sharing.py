@@ -22,7 +22,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,15 +177,20 @@ def settings(contestant: str, case: str, args: argparse.Namespace) -> list[Setti
     """What is tried: threads of each process; or batching, and how the threads are divided."""
     if contestant == ALONE:
         return [Setting(1, 0, 1, threads) for threads in ((1,) if args.quick else (1, 0))]
-    sizes = (1, args.processes) if onnx_files.MODELS[case].rows == 1 else (1,)
-    divisions = [(1, args.threads)] if args.quick else [(1, args.threads), (args.threads, 1)]
-    return [Setting(size, 0, *division) for division in divisions for size in sizes]
+    alone = onnx_files.MODELS[case].rows > 1  # enough rows already
+    size = 1 if alone else args.processes
+    one = Setting(size, 0, 1, args.threads)
+    if args.quick:
+        return [one]
+    quiet, many = replace(one, spin=False), Setting(size, 0, args.threads, 1)
+    return [one, quiet, many, *([] if alone else [replace(one, size=1)])]
 
 
 def describe(contestant: str, setting: Setting) -> str:
     if contestant == ALONE:
         return f"threads in each process: {setting.threads or 'its own choice'}"
-    return f"{setting.workers} x {setting.threads} threads, batch {setting.size}"
+    spin = "" if setting.spin else ", no spinning"
+    return f"{setting.workers} x {setting.threads} threads, batch {setting.size}{spin}"
 
 
 def choose(tried: dict[Setting, Outcome], enough: float) -> Setting:

@@ -21,6 +21,8 @@ class Onnx(litserve.LitAPI):
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = GIVEN["threads"]
+        spin = "1" if GIVEN["spin"] else "0"
+        options.add_session_config_entry("session.intra_op.allow_spinning", spin)
         self.session = ort.InferenceSession(
             GIVEN["file"], options, providers=["CPUExecutionProvider"]
         )

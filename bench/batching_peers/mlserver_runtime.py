@@ -15,6 +15,8 @@ class Onnx(MLModel):
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = given["threads"]
+        spin = "1" if given["spin"] else "0"
+        options.add_session_config_entry("session.intra_op.allow_spinning", spin)
         self.session = ort.InferenceSession(
             given["file"], options, providers=["CPUExecutionProvider"]
         )

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Final, cast
+from typing import Final
 
 from mlos_core.errors import LoadFailed
 from mlos_plugin_onnx.protobuf import Malformed, fields, varint
@@ -95,7 +95,7 @@ def _tensors(
 def _entry(value: int | memoryview) -> tuple[str, str]:
     if isinstance(value, int):
         raise Malformed("external data are no message")
-    found = {number: bytes(cast("memoryview", text)) for number, text in _texts(value)}
+    found = {number: bytes(text) for number, text in _texts(value)}
     try:
         return found.get(_KEY, b"").decode(), found.get(_VALUE, b"").decode()
     except UnicodeDecodeError:

@@ -91,7 +91,8 @@ def _spelt(value: Any) -> str:
 def full_name(name: str) -> str:
     """`CUDAExecutionProvider` for `cuda`; a name that onnxruntime does not know stays."""
     short = name.strip().lower().removesuffix(_SUFFIX.lower())
-    known = {one.removesuffix(_SUFFIX).lower(): one for one in ort.get_all_providers()}
+    names: list[str] = ort.get_all_providers()
+    known = {one.removesuffix(_SUFFIX).lower(): one for one in names}
     return known.get(short, name.strip())
 
 
