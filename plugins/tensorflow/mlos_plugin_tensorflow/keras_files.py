@@ -10,6 +10,7 @@ from mlos_core.errors import LoadFailed
 from mlos_plugin_tensorflow.framework import h5py, keras
 from mlos_plugin_tensorflow.modules import find_builder
 from mlos_plugin_tensorflow.options import Options
+from mlos_plugin_tensorflow.saying import first_line
 
 
 def load_whole(file: Path, safe_mode: bool) -> Any:
@@ -52,9 +53,7 @@ def _refused(file: Path, error: Exception) -> LoadFailed:
         return LoadFailed(f"{file.name} is no .keras archive")
     else:
         hint = ""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    first = lines[0] if lines else type(error).__name__
-    return LoadFailed(f"Keras cannot load {file.name}: {first}", hint=hint)
+    return LoadFailed(f"Keras cannot load {file.name}: {first_line(error)}", hint=hint)
 
 
 def build(options: Options) -> Any:
@@ -82,8 +81,7 @@ def load_weights(model: Any, file: Path, options: Options) -> None:
     try:
         model.load_weights(file)
     except Exception as err:
-        lines = [line.strip() for line in str(err).splitlines() if line.strip()]
         raise LoadFailed(
             f"the weights in {file.name} do not fit what {options.builder} builds: "
-            f"{lines[0] if lines else type(err).__name__}"
+            f"{first_line(err)}"
         ) from err

@@ -13,6 +13,7 @@ from mlos_plugin_tensorflow.framework import keras, tf
 from mlos_plugin_tensorflow.model import TensorFlowModel
 from mlos_plugin_tensorflow.notation import parse_tensors
 from mlos_plugin_tensorflow.options import Options
+from mlos_plugin_tensorflow.saying import first_line
 from mlos_plugin_tensorflow.signature import signature_of
 
 
@@ -85,13 +86,14 @@ def _trace(model: Any, structure: Any) -> Any:
     def serve(*tensors: Any) -> Any:
         return model(tf.nest.pack_sequence_as(structure, tensors), training=False)
 
+    # Keras runs its models' code without AutoGraph anyway, which would leave files behind.
+    function = tf.function(serve, autograph=False)
     try:
-        return tf.function(serve).get_concrete_function(*tf.nest.flatten(structure))
+        return function.get_concrete_function(*tf.nest.flatten(structure))
     except Exception as err:
-        lines = [line.strip() for line in str(err).splitlines() if line.strip()]
         raise LoadFailed(
             f"{model.name} cannot be called with such inputs: "
-            f"{type(err).__name__}: {lines[0] if lines else 'no reason given'}"
+            f"{type(err).__name__}: {first_line(err)}"
         ) from err
 
 

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from mlos_core.errors import InvalidInput, MlosError, ModelFailed, OutOfMemory
 from mlos_core.smi import Allocate, TensorModel
@@ -13,9 +12,8 @@ from mlos_core.types import BYTES, Array, Signature
 from mlos_plugin_tensorflow import tensors
 from mlos_plugin_tensorflow.framework import tf
 from mlos_plugin_tensorflow.keeping import keeps_inputs
+from mlos_plugin_tensorflow.saying import first_line
 from mlos_plugin_tensorflow.signature import Call
-
-_NODES: Final = re.compile(r"\s*(\[\[)?\{\{.*?\}\}(\]\])?\s*|\s*\[Op:[^\]]*\]")
 
 
 class TensorFlowModel(TensorModel):
@@ -66,7 +64,7 @@ def _tf_dtype(dtype: str) -> Any:
 
 
 def _told(error: Any) -> MlosError:
-    said = one_line(error.message)
+    said = first_line(error.message)
     if isinstance(error, tf.errors.InvalidArgumentError):
         return InvalidInput(f"the model cannot take these inputs: {said}")
     if isinstance(error, tf.errors.ResourceExhaustedError):
@@ -74,14 +72,3 @@ def _told(error: Any) -> MlosError:
             f"TensorFlow has no memory for this request: {said}", hint="send a smaller batch"
         )
     return ModelFailed(f"TensorFlow says {type(error).__name__}: {said}")
-
-
-def one_line(message: str) -> str:
-    """What went wrong, without the places in the graph and where they were defined."""
-    lines = [_NODES.sub(" ", line).strip() for line in message.splitlines()]
-    telling = [
-        line
-        for line in lines
-        if line and not line.startswith(("Graph execution error", "Detected at", "File ", "<stack"))
-    ]
-    return telling[0] if telling else message.strip()

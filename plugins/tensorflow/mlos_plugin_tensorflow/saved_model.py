@@ -10,6 +10,7 @@ from mlos_core.errors import LoadFailed
 from mlos_plugin_tensorflow.framework import tf
 from mlos_plugin_tensorflow.model import TensorFlowModel
 from mlos_plugin_tensorflow.options import Options
+from mlos_plugin_tensorflow.saying import first_line
 from mlos_plugin_tensorflow.signature import signature_of
 
 DEFAULT: Final = "serving_default"
@@ -25,7 +26,7 @@ def open_saved_model(folder: Path, options: Options) -> TensorFlowModel:
         loaded = tf.saved_model.load(str(folder))
     except Exception as err:
         raise LoadFailed(
-            f"TensorFlow cannot load {folder.name}: {_say(err)}",
+            f"TensorFlow cannot load {folder.name}: {first_line(err)}",
             hint="operations of another package need the option imports, which names it",
         ) from err
     function = _choose(folder, dict(loaded.signatures), options.signature)
@@ -55,8 +56,3 @@ def _choose(folder: Path, signatures: dict[str, Any], wanted: str | None) -> Any
             else "save it with tf.saved_model.save(…, signatures=…) or model.export(…)",
         )
     return function
-
-
-def _say(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

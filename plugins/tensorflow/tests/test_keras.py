@@ -23,6 +23,12 @@ class Late(keras.Model):
     def call(self, x, training=False):
         return self.dense(x)
 
+class Branching(keras.Model):
+    def call(self, x):
+        if keras.ops.sum(x) > 0:
+            x = x * 2
+        return x
+
 class Pair(keras.Model):
     def __init__(self):
         super().__init__()
@@ -208,6 +214,23 @@ def test_several_inputs_of_a_built_model_go_in_by_name(keras, builders, tmp_path
     given = "b: float32[?, 4], a: float32[?, 4]"
     model = load(file, builder=f"{builders}:Pair", inputs=given)
     assert bits(model.infer({"b": b, "a": a}, arena)["sum"]) == bits(want)
+
+
+def test_a_model_that_cannot_be_traced_says_why_and_leaves_no_file_behind(
+    keras, builders, tmp_path, load, monkeypatch
+):
+    original = __import__(builders).Branching()
+    original(values(1, 4))
+    file = tmp_path / "branching.weights.h5"
+    original.save_weights(file)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    with pytest.raises(LoadFailed, match=r"Using a symbolic .* as a Python `bool`") as caught:
+        load(file, builder=f"{builders}:Branching", inputs="x: float32[?, 4]")
+    assert "\n" not in str(caught.value)
+    __import__(builders).known().save_weights(tmp_path / "known.weights.h5")
+    load(tmp_path / "known.weights.h5", builder=f"{builders}:known")
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_a_built_model_that_knows_its_inputs_needs_no_option(keras, builders, tmp_path, load):
