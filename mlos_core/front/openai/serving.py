@@ -19,17 +19,17 @@ _ROUTES: Final = {
     "embed": "embeddings",
     "tokenize": "tokenize and detokenize",
 }
-_GONE: Final = ("failed", "unloaded")
 
 
 async def catalogue(core: Core) -> list[dict[str, Any]]:
-    """What the service knows of each model that serves text, by name."""
+    """What the service knows of each model that serves text, by name: also of those that are
+    not in memory, which their next request loads."""
     models = msgspec.to_builtins(await core.service.models())
-    return [info for info in models if tasks_of(info) and info.get("state") not in _GONE]
+    return [info for info in models if tasks_of(info) and info.get("state") != "failed"]
 
 
 def tasks_of(info: dict[str, Any]) -> list[str]:
-    """What the model that `info` describes can be asked for; nothing while it is not loaded."""
+    """What the model that `info` describes can be asked for; nothing before its first load."""
     return list((info.get("signature") or {}).get("tasks") or ())
 
 

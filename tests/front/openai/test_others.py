@@ -23,6 +23,17 @@ def test_models_that_serve_text_are_listed(client):
     assert client.get("/v1/models/plain").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("state", "listed"), [("unloaded", True), ("loading", True), ("failed", False)]
+)
+def test_models_that_are_not_in_memory_are_listed_and_broken_ones_are_not(
+    client, service, monkeypatch, state, listed
+):
+    info = service.info
+    monkeypatch.setattr(service, "info", lambda name: {**info(name), "state": state})
+    assert bool(client.get("/v1/models").json()["data"]) == listed
+
+
 def test_the_only_model_need_not_be_named(client, service):
     messages = [{"role": "user", "content": "hi"}]
     answer = client.post("/v1/chat/completions", json={"messages": messages})
