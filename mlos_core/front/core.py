@@ -58,9 +58,16 @@ class Core:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Wait for changes under way and close all channels."""
-        if self._changes:
-            await asyncio.wait(list(self._changes))
+        """Let changes under way end within the grace, cancel the rest, close all channels.
+
+        A swap that is cancelled leaves what served before.
+        """
+        changes = list(self._changes)
+        if changes:
+            _, waiting = await asyncio.wait(changes, timeout=self.limits.grace)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*changes, return_exceptions=True)
         await self.handles.close()
 
 

@@ -225,24 +225,34 @@ class FakeService:
         return self.info(name)
 
     async def swap_model(self, name: str, **given: Any) -> dict[str, Any]:
-        return self._change("swap_model", name, given)
+        return await self._change("swap_model", name, given)
 
     async def rollback_model(self, name: str, **given: Any) -> dict[str, Any]:
-        return self._change("rollback_model", name, given)
+        return await self._change("rollback_model", name, given)
 
     async def route_model(self, name: str, **given: Any) -> dict[str, Any]:
-        return self._change("route_model", name, given)
+        return await self._change("route_model", name, given)
 
     async def load_model(self, name: str, **given: Any) -> dict[str, Any]:
-        return self._change("load_model", name, given)
+        return await self._change("load_model", name, given)
 
     async def unload_model(self, name: str, **given: Any) -> dict[str, Any]:
-        return self._change("unload_model", name, given)
+        return await self._change("unload_model", name, given)
 
-    def _change(self, method: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
+    async def _trial(self) -> None:
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+    async def _change(self, method: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
         self._known(name, given.get("version") or "")
         if given.get("path") == "/broken":
             raise errors.LoadFailed("the new one does not load", hint="the old one goes on")
+        if given.get("canary"):
+            await self._trial()
         self.changed.append((method, name, given))
         return self.info(name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ ADD = {"inputs": {"a": [1], "b": [2]}}
     [
         (
             "swap",
-            {"path": "/m2", "new_version": "2.0", "canary": 5, "options": {"x": 1}},
+            {"path": "/m2", "new_version": "2.0", "max_error_rate": 0.5, "options": {"x": 1}},
             "swap_model",
             {
                 "version": "",
@@ -33,8 +34,8 @@ ADD = {"inputs": {"a": [1], "b": [2]}}
                 "plugin": "",
                 "options": {"x": 1},
                 "warmup_inputs": "",
-                "canary": 5.0,
-                "max_error_rate": 0.05,
+                "canary": 0.0,
+                "max_error_rate": 0.5,
                 "allow_new_signature": False,
                 "timeout": 300.0,
             },
@@ -78,6 +79,18 @@ def test_a_swap_that_fails_says_why(client):
 )
 def test_what_does_not_fit_changes_nothing(client, service, path, body, status):
     assert client.post(f"/api/v1/models/add/{path}", json=body).status_code == status
+    assert service.changed == []
+
+
+def test_a_server_that_stops_does_not_wait_for_a_trials_end(run_front, service):
+    front = run_front(grace=0.05)
+    with ThreadPoolExecutor(1) as threads, front.client() as client:
+        path = "/api/v1/models/add/swap"
+        swap = threads.submit(client.post, path, json={"canary": 3600})
+        assert service.started.wait(30)
+        front.stop()
+        assert service.cancelled.is_set()
+        assert swap.result(30).status_code == 503
     assert service.changed == []
 
 
