@@ -45,9 +45,14 @@ def silero_file(unpacked):
 
 @pytest.fixture
 def silero(silero_file):
-    with warnings.catch_warnings(), torch.inference_mode():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        yield torch.jit.load(silero_file)
+        return torch.jit.load(silero_file)
+
+
+def judged(method, x, rate=16000):
+    with torch.inference_mode():
+        return method(torch.from_numpy(x), rate).numpy()
 
 
 def sound(seed, *shape):
@@ -63,21 +68,21 @@ def test_a_chunk_is_judged_as_by_torch_whatever_was_asked_before(
     for seed in (0, 1, 0):
         x = sound(seed, rows, 512)
         silero.reset_states()
-        want = silero(torch.from_numpy(x), 16000).numpy()
+        want = judged(silero, x)
         for _ in range(2):
             assert model.infer({"x": x}, arena)["output"].tobytes() == want.tobytes()
     low = sound(2, rows, 256)
     chunk = load(silero_file, inputs="x:float32[?,256], sr:int64[]=8000", reset="reset_states")
     silero.reset_states()
     got = chunk.infer({"x": low, "sr": np.array(8000)}, arena)["output"]
-    assert got.tobytes() == silero(torch.from_numpy(low), 8000).numpy().tobytes()
+    assert got.tobytes() == judged(silero, low, 8000).tobytes()
 
 
 def test_a_whole_recording_is_judged_in_one_request(silero_file, silero, load, arena):
     model = load(silero_file, inputs=AUDIO, method="audio_forward", reset="reset_states")
     for rows, samples in ((1, 16000), (2, 5000), (1, 16000)):
         x = sound(samples, rows, samples)
-        want = silero.audio_forward(torch.from_numpy(x), 16000).numpy()
+        want = judged(silero.audio_forward, x)
         got = model.infer({"x": x}, arena)["output"]
         assert got.shape == want.shape
         assert got.tobytes() == want.tobytes()
@@ -90,7 +95,7 @@ def test_a_kept_memory_follows_a_stream(silero_file, silero, load, arena):
     for seed in range(20):
         x = sound(seed, 1, 512)
         got = model.infer({"x": x}, arena)["speech"]
-        assert got.tobytes() == silero(torch.from_numpy(x), 16000).numpy().tobytes()
+        assert got.tobytes() == judged(silero, x).tobytes()
 
 
 # --- EfficientNet-Lite0: an exported program, and weights with code --------------------------
