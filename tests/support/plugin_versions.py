@@ -52,10 +52,13 @@ class Tensors(TensorModel):
         self.who = np.array([PLUGIN, number, time.monotonic_ns()])
         self.add = PLUGIN + 4096.0 * number
         self.faults = faults
+        self.calls = 0
 
     def infer(self, batch, allocate):
         x = batch["x"]
-        when = "serve" if x.size and x.flat[0] else "warmup"
+        self.calls += 1
+        # The first call warms up, and so may some more.
+        when = {{1: "warmup"}}.get(self.calls, "serve" if self.calls > 20 else "")
         how = self.faults.get(when)
         go_wrong(how)
         if how == "shapes":

@@ -74,11 +74,11 @@ def ask(client, name):
         assert result["y"].shape == (1, 8)
 
 
-def settled(daemon, seconds=30.0):
+def settled(daemon, client, seconds=30.0):
     """A snapshot, once every worker has ended and every channel is closed."""
     end = time.monotonic() + seconds
     while True:
-        status = daemon.call("status")
+        status = client.call("status")  # a connection of its own would be seen as well
         if not status["workers"] and not status["channels"]:
             found = traces.snapshot(daemon.folder / "run", daemon.folder)
             if all(name_is_of_a_host_or_daemon(n) for n in found["processes"].values()):
@@ -113,15 +113,15 @@ def run(daemon, plugin_folder, cycles, settling=3):
         client.call("register", name="m", path=plugin.model(1, ballast=BALLAST), load="demand")
         client.call("load_model", name="m")
         client.call("unload_model", name="m")
-        looks.append(settled(daemon))
+        looks.append(settled(daemon, client))
         for number in range(settling):
             cycle(client, plugin, number)
-        looks.append(settled(daemon))
+        looks.append(settled(daemon, client))
         began = time.monotonic()
         for number in range(cycles):
             failing += not cycle(client, plugin, number)
         seconds = time.monotonic() - began
-        looks.append(settled(daemon))
+        looks.append(settled(daemon, client))
     _, before, after = looks
     sums = [sum(look["pss"].values()) for look in looks]
     return {
@@ -145,43 +145,56 @@ def run(daemon, plugin_folder, cycles, settling=3):
 
 IN_PROCESS = {
     "onnx": """
-import onnxruntime, sys, time
-options = onnxruntime.SessionOptions()
+import numpy as np, onnxruntime, sys, time
 began = time.perf_counter()
-onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+print(time.perf_counter() - began)
+KINDS = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+fed = {i.name: np.zeros([d if isinstance(d, int) else 1 for d in i.shape], KINDS[i.type])
+       for i in session.get_inputs()}
+session.run(None, fed)
 print(time.perf_counter() - began)
 """,
     "pytorch": """
-import torch, sys, time
+import sys, time, torch
 began = time.perf_counter()
-torch.jit.load(sys.argv[1])
+module = torch.jit.load(sys.argv[1]).eval()
+print(time.perf_counter() - began)
+width = next(module.parameters()).shape[-1]
+with torch.inference_mode():
+    module(torch.zeros(1, width))
 print(time.perf_counter() - began)
 """,
 }
 
 
 def in_process(plugin, path):
-    """Seconds that the framework takes, in a process that has just imported it."""
+    """Seconds that the framework takes in a process that has just imported it: to load, and
+    until it has answered once, which is what a model is warmed with here."""
     command = [sys.executable, "-P", "-c", IN_PROCESS[plugin], path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return float(done.stdout)
+    loaded, answered = map(float, done.stdout.split())
+    return loaded, answered
 
 
 def loads(daemon, models, times):
-    """For each of `models` (plugin and path): seconds of a load here and there, in turn."""
+    """For each of `models` (plugin, path, options): seconds of a load here and there, in turn."""
     rows = []
-    plugins = ",".join(sorted({plugin for plugin, _ in models}))
+    plugins = ",".join(sorted({plugin for plugin, _, _ in models}))
     daemon.start(MLOS_LOG_LEVEL="info", MLOS_WARM_PLUGINS=plugins)
     with daemon.connect() as client:
-        for plugin, path in models:
-            client.call("register", name="m", path=path, plugin=plugin, load="demand")
-            ours, theirs = [], []
+        for plugin, path, options in models:
+            entry = {"path": path, "plugin": plugin, "options": options, "load": "demand"}
+            client.call("register", name="m", **entry)
+            ours, theirs, warmed = [], [], []
             for _ in range(times):
                 began = time.perf_counter()
                 client.call("load_model", name="m")
                 ours.append(time.perf_counter() - began)
                 client.call("unload_model", name="m")
-                theirs.append(in_process(plugin, path))
+                loaded, answered = in_process(plugin, path)
+                theirs.append(loaded)
+                warmed.append(answered)
             client.call("unregister", name="m")
             rows.append(
                 {
@@ -190,10 +203,16 @@ def loads(daemon, models, times):
                     "megabytes": round(Path(path).stat().st_size / 1e6, 1),
                     "load_ms": _ms(ours),
                     "in_process_ms": _ms(theirs),
-                    "ratio": round(statistics.median(ours) / statistics.median(theirs), 3),
+                    "in_process_warmed_ms": _ms(warmed),
+                    "ratio": _ratio(ours, theirs),
+                    "ratio_warmed": _ratio(ours, warmed),
                 }
             )
     return rows
+
+
+def _ratio(ours, theirs):
+    return round(statistics.median(ours) / statistics.median(theirs), 3)
 
 
 def _ms(seconds):
@@ -242,8 +261,8 @@ def main():
         "--model",
         action="append",
         default=[],
-        metavar="PLUGIN=PATH",
-        help="one more model whose load is timed",
+        metavar="PLUGIN=PATH[=OPTIONS]",
+        help="one more model whose load is timed; its options in JSON",
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -261,8 +280,10 @@ def main():
             row["cycles"] = run(daemon, plugins, args.cycles)
         finally:
             assert daemon.clean_up(), "a process is left"
-        models = [("onnx", save_layers(folder / "layers.onnx"))]
-        models += [tuple(given.split("=", 1)) for given in args.model]
+        models = [("onnx", save_layers(folder / "layers.onnx"), {})]
+        for given in args.model:
+            plugin, path, options = (*given.split("=", 2), "{}")[:3]
+            models.append((plugin, path, json.loads(options)))
         daemon = make(folder / "loads", {})
         daemon.folder.mkdir()
         try:
@@ -280,11 +301,12 @@ def main():
 
 
 def summary(row):
-    cycles, ratios = row["cycles"], [load["ratio"] for load in row["loads"]]
+    cycles = row["cycles"]
+    ratios = [f"{load['ratio']} ({load['ratio_warmed']})" for load in row["loads"]]
     return (
         f"{cycles['cycles']} cycles, {cycles['failing']} of them failing: memory "
         f"{cycles['growth_percent']:+} %, {len(cycles['left'])} things left; a load takes "
-        f"{', '.join(map(str, ratios))} times what it takes the framework"
+        f"{', '.join(ratios)} times what it takes the framework (and to answer once)"
     )
 
 

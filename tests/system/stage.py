@@ -50,14 +50,21 @@ class Reign:
 
 
 class History:
-    """Which version of each model was served when. Times are `monotonic_ns`."""
+    """Which version of each model was served when. Times are `monotonic_ns`.
 
-    def __init__(self):
+    Where processes are killed all the time nobody can tell when exactly a version's last
+    worker was loaded, or gone: then (`strict` false) the times are not judged.
+    """
+
+    def __init__(self, *, strict=True):
         self.reigns = {}
+        self.strict = strict
 
     def begins(self, model, maker, began, ready):
         """From `ready` on, new requests are answered by `maker` alone."""
         reigns = self.reigns.setdefault(model, [])
+        if reigns and len(maker) == 1 and reigns[-1].maker == tuple(maker):
+            return  # nothing in an answer tells one from the other
         if reigns:
             reigns[-1].until = ready
         reigns.append(Reign(tuple(maker), began, ready))
@@ -67,7 +74,7 @@ class History:
 
     def fault(self, model, maker, first_answered, last_sent):
         """What is wrong with answers of `maker` from `first_answered` to `last_sent`, or None."""
-        if not maker:
+        if not maker or not self.strict:
             return None
         known = [r for r in self.reigns[model] if tuple(maker[: len(r.maker)]) == r.maker]
         if not known:
@@ -172,13 +179,15 @@ class Clients:
 class Stage:
     """The models `t` (tensors), `s` (streams), both of a plugin with versions, and `o` (ONNX)."""
 
-    def __init__(self, daemon, plugin_folder, models=("t", "s", "o")):
+    def __init__(self, daemon, plugin_folder, models=("t", "s", "o"), *, strict=True):
         self.daemon = daemon
         self.folder = daemon.folder
         self.plugin = Distribution(plugin_folder, daemon.folder)
-        self.history = History()
+        self.history = History(strict=strict)
         self.models = models
-        self.numbers = dict.fromkeys(models, 0)
+        self.made = dict.fromkeys(models, 0)  # how many files
+        self.numbers = {}  # which of them is served
+        self.before = {}  # and which was, for a rollback
         self.operations = []
         self._client = None
 
@@ -189,7 +198,7 @@ class Stage:
         for model in self.models:
             began = time.monotonic_ns()
             self.call("register", name=model, path=self.next_file(model))
-            self.history.begins(model, self._maker(model), began, time.monotonic_ns())
+            self.serves(model, self.made[model], began)
         return self
 
     @property
@@ -208,13 +217,16 @@ class Stage:
         if self._client is not None:
             self._client.close()
 
-    def _maker(self, model):
-        number = self.numbers[model]
-        return (number,) if model == "o" else (self.plugin.number, number)
+    def serves(self, model, number, began):
+        """A change that began then has returned: that file of the model is served."""
+        self.before[model] = self.numbers.get(model)
+        self.numbers[model] = number
+        maker = (number,) if model == "o" else (self.plugin.number, number)
+        self.history.begins(model, maker, began, time.monotonic_ns())
 
     def next_file(self, model, **faults):
         """Another model file: its path."""
-        self.numbers[model] = number = self.numbers[model] + 1
+        self.made[model] = number = self.made[model] + 1
         if model == "o":
             old = self.folder / f"o-{number - 4}.onnx"
             old.unlink(missing_ok=True)
@@ -229,25 +241,19 @@ class Stage:
         """Another version of the plugin is installed and swapped in."""
         if name == "storm":
             self.plugin.install(self.plugin.number + 1)
-        moved = [m for m in self.models if (m == "o") == (name == "onnx")]
-        with self._timed("plugin", moved):
+        moved = {m: self.numbers[m] for m in self.models if (m == "o") == (name == "onnx")}
+        with Operation(self, "plugin", moved):
             return self.call("swap_plugin", name=name, **options)
 
     def swap_model(self, model, **options):
         path = self.next_file(model)
-        with self._timed("model", [model]):
+        with Operation(self, "model", {model: self.made[model]}):
             return self.call("swap_model", name=model, path=path, **options)
 
     def rollback(self, model):
-        """Back to the last file but one; call it right after `swap_model`."""
-        self.numbers[model] -= 1
-        with self._timed("rollback", [model]):
-            info = self.call("rollback_model", name=model)
-        self.numbers[model] += 1
-        return info
-
-    def _timed(self, kind, models):
-        return Operation(self, kind, {model: self._maker(model) for model in models})
+        """Back to the file that was served before; call it right after `swap_model`."""
+        with Operation(self, "rollback", {model: self.before[model]}):
+            return self.call("rollback_model", name=model)
 
     def refused(self, method, **params):
         """What a change that must not come about is refused with."""
@@ -269,10 +275,10 @@ class Stage:
 class Operation:
     """One change, from its beginning to its end, in the history."""
 
-    def __init__(self, stage, kind, makers):
+    def __init__(self, stage, kind, numbers):
         self.stage = stage
         self.kind = kind
-        self.makers = makers
+        self.numbers = numbers
 
     def __enter__(self):
         self.began = time.monotonic_ns()
@@ -281,8 +287,8 @@ class Operation:
         ended = time.monotonic_ns()
         self.stage.operations.append((self.kind, self.began, ended, error is None))
         if error is None:
-            for model, maker in self.makers.items():
-                self.stage.history.begins(model, maker, self.began, ended)
+            for model, number in self.numbers.items():
+                self.stage.serves(model, number, self.began)
 
 
 def faults_of(reports, history):

@@ -10,15 +10,19 @@ and for the time in which that version was to serve.
 
 import argparse
 import collections
+import contextlib
 import importlib.util
 import itertools
 import json
 import math
 import os
 import platform
+import random
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -27,6 +31,8 @@ sys.path[:0] = [str(HERE.parent / "support"), str(HERE)]
 
 import stage as stages  # noqa: E402
 import traces  # noqa: E402
+
+from mlos_core.errors import MlosError  # noqa: E402
 
 # Of ten changes five are of a plugin and five of a model, one of these taken back.
 ROUND = (
@@ -42,6 +48,7 @@ ROUND = (
     ("plugin", "storm"),
 )
 PLUGIN, MODEL = "plugin", "model"
+BESIEGED = {"MLOS_MAX_ATTEMPTS": "15", "MLOS_RESTART_LIMIT": "1000000"}
 
 
 def changes(plugin_swaps, model_swaps):
@@ -66,7 +73,53 @@ def change(stage, kind, name):
         stage.rollback(name)
 
 
-def storm(stage, clients, plan, quiet, swapping):
+class Killer:
+    """Kills a worker or a plugin host of the daemon every now and then; the daemon lives."""
+
+    def __init__(self, stage, pause, seed=1):
+        self.stage = stage
+        self.pause = pause
+        self.random = random.Random(seed)
+        self.killed = collections.Counter()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        if self.pause:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        if self.pause:
+            self._thread.join()
+
+    def _run(self):
+        while not self._over.wait(self.random.expovariate(1 / self.pause)):
+            self._strike()
+
+    def _strike(self):
+        victims = sorted(traces.processes(self.stage.folder / "run") - {self.stage.daemon.pid})
+        with contextlib.suppress(OSError, IndexError):
+            victim = self.random.choice(victims)
+            name = traces.name_of(victim)
+            if name.startswith("mlos"):
+                os.kill(victim, signal.SIGKILL)
+                self.killed[name] += 1
+
+
+def attempt(stage, kind, name):
+    """A change that may fail, for somebody is killed all the time; then nothing has changed."""
+    number = stage.plugin.number
+    try:
+        change(stage, kind, name)
+    except MlosError:
+        if stage.plugin.number != number:
+            # Whoever starts a host from now on shall find what is served.
+            stage.plugin.install(number)
+
+
+def storm(stage, clients, plan, quiet, swapping, change=change):
     """Phases of `quiet` seconds without and `swapping` seconds with changes, until all are done."""
     plan = collections.deque(plan)
     while plan:
@@ -176,16 +229,18 @@ def summary(row):
 # --- at length ----------------------------------------------------------------------------
 
 
-def run(daemon, plugin_folder, plan, quiet=5.0, swapping=5.0, jobs=None):
+def run(daemon, plugin_folder, plan, quiet=5.0, swapping=5.0, kill_every=0.0):
     """One storm over a daemon that is not started yet; its row."""
-    jobs = jobs or (*stages.MEMORY_CLIENTS, *stages.HTTP_CLIENTS)
-    stage = stages.Stage(daemon, plugin_folder)
+    stage = stages.Stage(daemon, plugin_folder, strict=not kill_every)
     try:
-        stage.start()
-        with stages.Clients(stage, jobs) as clients:
-            storm(stage, clients, plan, quiet, swapping)
+        stage.start(**(BESIEGED if kill_every else {}))
+        with (
+            stages.Clients(stage, (*stages.MEMORY_CLIENTS, *stages.HTTP_CLIENTS)) as clients,
+            Killer(stage, kill_every) as killer,
+        ):
+            storm(stage, clients, plan, quiet, swapping, attempt if kill_every else change)
             reports = clients.end()
-        return result(stage, reports)
+        return {**result(stage, reports), "killed": dict(killer.killed)}
     finally:
         stage.close()
 
@@ -196,6 +251,13 @@ def main():
     parser.add_argument("--model-swaps", type=int, default=1000)
     parser.add_argument("--quiet", type=float, default=5.0, help="seconds of a phase without swaps")
     parser.add_argument("--swapping", type=float, default=5.0, help="seconds of a phase with swaps")
+    parser.add_argument(
+        "--kill-every",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="kill a worker or a plugin host that often, on average; swaps may then fail",
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     where = machine()
@@ -208,7 +270,7 @@ def main():
     began = time.monotonic()
     try:
         plan = changes(args.plugin_swaps, args.model_swaps)
-        row = run(daemon, plugins, plan, args.quiet, args.swapping)
+        row = run(daemon, plugins, plan, args.quiet, args.swapping, args.kill_every)
     finally:
         clean = daemon.clean_up()
         shutil.rmtree(folder)
@@ -221,7 +283,7 @@ def main():
         args.json.write_text(json.dumps(row, indent=1) + "\n")
     assert clean, "a process is left"
     assert not row["faults"], row["faults"]
-    assert not row["swaps_failed"], row["swaps_failed"]
+    assert args.kill_every or not row["swaps_failed"], row["swaps_failed"]
 
 
 def conftest():
