@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import Final
 
 from mlos_core.errors import InvalidInput, MlosError, ModelFailed, OutOfMemory
-
-log = logging.getLogger(__name__)
 
 _RAISED: Final = re.compile(r"(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception)): (.*)")
 _REFUSALS: Final = {"ValueError", "AssertionError", "IndexError"}
@@ -40,7 +37,7 @@ def blamed(error: Exception, title: str) -> MlosError:
     """The error to answer with when the model `title` raised `error`.
 
     A model that raises `ValueError`, fails an assertion or looks beyond an end refuses what
-    it was given; whatever else it raises is its own failure, and goes to the log.
+    it was given; whatever else it raises is its own failure.
     """
     if isinstance(error, MlosError):
         return error
@@ -49,7 +46,6 @@ def blamed(error: Exception, title: str) -> MlosError:
         return OutOfMemory(f"{title} ran out of memory: {text}", hint="send less in one request")
     if kind in _REFUSALS or _REFUSAL_TEXT.search(text):
         return InvalidInput(f"{title} refuses the input: {text}")
-    log.error("%s failed", title, exc_info=error)
     return ModelFailed(
         f"{title} failed: {text}", hint="do the sizes fit one another? the log has the traceback"
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from mlos_plugin_pytorch.last import Last
 from mlos_plugin_pytorch.notation import Stated
 from mlos_plugin_pytorch.program import Program
 from mlos_plugin_pytorch.results import deliver, named
+
+log = logging.getLogger(__name__)
 
 
 class Runner:
@@ -91,6 +94,13 @@ class TorchModel(TensorModel):
 
     def infer(self, batch: Mapping[str, Array], allocate: Allocate) -> Mapping[str, Array]:
         """All outputs, as torch computes them in process."""
+        try:
+            return self._infer(batch, allocate)
+        except ModelFailed as err:
+            log.error("%s", err.message, exc_info=err.__cause__)
+            raise
+
+    def _infer(self, batch: Mapping[str, Array], allocate: Allocate) -> dict[str, Array]:
         result = self._run(batch)
         if isinstance(result, torch.Tensor) and len(self._names) == 1:
             leaves = {self._names[0]: result}

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 FORKED = """
-import os, sys
+import os, sys, traceback
 from pathlib import Path
 import numpy as np
 
@@ -31,14 +31,15 @@ for _ in range(2):
     try:
         package = ModelPackage("m", "1", Path(sys.argv[1]), threads=3)
         said = {"inputs": "x:float32[?,400]", "outputs": "y:float32[?,400]", "batched": True}
-        model = plugin.load(package, "cpu", said)
-        assert torch.get_num_threads() == 3
+        model = plugin.load(package, "cpu", {**said, "interop_threads": 2})
+        assert (torch.get_num_threads(), torch.get_num_interop_threads()) == (3, 2)
         alone = tasks()
         y = model.infer({"x": x}, lambda name, dtype, shape: np.empty(shape, dtype))["y"]
         assert tasks() >= alone + 2, "the threads of an operator did not start"
-        torch.set_num_threads(1)
         np.testing.assert_allclose(y, np.exp(np.cos(x)), rtol=1e-5)
         os._exit(0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(1)
 """

@@ -240,8 +240,9 @@ def test_outputs_can_be_renamed_by_place_and_chosen_by_name(script, load, arena)
         wrong.infer(x, arena)
 
 
-def test_a_refusal_by_the_model_is_the_callers_mistake_in_one_sentence(script, load, arena):
+def test_a_refusal_by_the_model_is_the_callers_mistake_in_one_sentence(script, load, arena, caplog):
     model = load(script(Strict()), inputs="x:float32[?]", outputs="y:float32[?,?]")
+    assert not caplog.records, "trials that fail are nobody's business"
     x = np.ones(6, np.float32)
     cases = {
         -1: (InvalidInput, "model.pt refuses the input: k must not be negative"),
@@ -252,6 +253,8 @@ def test_a_refusal_by_the_model_is_the_callers_mistake_in_one_sentence(script, l
         with pytest.raises(kind) as caught:
             model.infer({"x": x, "k": np.array(k)}, arena)
         assert caught.value.message == message
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "TorchScript interpreter" in caplog.text
     assert model.infer({"x": x, "k": np.array(2)}, arena)["y"].shape == (2, 3)
 
 
