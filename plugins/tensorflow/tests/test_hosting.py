@@ -96,5 +96,27 @@ def test_importing_tensorflow_leaves_its_runtime_unstarted():
     assert run(LOAD + code, NAME="tensorflow").strip() == "False"
 
 
+def test_a_package_says_how_many_threads_tensorflow_uses(tmp_path):
+    pytest.importorskip("tensorflow", reason="the extra [tensorflow] is not installed")
+    code = """
+import pathlib
+import tensorflow as tf
+from mlos_core.errors import LoadFailed
+from mlos_core.smi import ModelPackage
+path = plugin.example(pathlib.Path(FOLDER)).path
+plugin.load(ModelPackage("m", "1", path, threads=3), "cpu", {})
+tf.constant(1) + 1
+print(tf.config.threading.get_intra_op_parallelism_threads())
+print(tf.config.threading.get_inter_op_parallelism_threads())
+try:
+    plugin.load(ModelPackage("m", "1", path, threads=2), "cpu", {})
+except LoadFailed as err:
+    print(err)
+"""
+    intra, inter, refusal = run(LOAD + code, NAME="tensorflow", FOLDER=str(tmp_path)).splitlines()
+    assert (intra, inter) == ("3", "1")
+    assert refusal.startswith("TensorFlow runs already, with other settings")
+
+
 def test_workers_forked_from_a_host_compute(usable, tmp_path):
     run(LOAD + FORK, NAME=usable, FOLDER=str(tmp_path))
