@@ -214,7 +214,10 @@ class Call:
             return self.link.why_closed or Closed("the client was closed")
         error = failure(rc)
         if rc == TIMEOUT:
-            error.hint = "the request was cancelled; allow more time, or look at the model's queue"
+            error.hint = (
+                "the request was cancelled; allow more time, and see with `mlosctl models` whether "
+                "the model is being loaded, with `mlosctl top` how many wait for it"
+            )
         return error
 
     def submit(self, timeout: float | None) -> None:

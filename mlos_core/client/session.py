@@ -181,7 +181,7 @@ class Session:
         except DeadlineExceeded as error:
             error.hint = (
                 f"attaching waited {timeout:g} s; a model that loads goes on loading: ask again, "
-                "or allow more with client.model(..., timeout=SECONDS)"
+                "or allow more: client.model(..., timeout=SECONDS), or --timeout"
             )
             raise
 

@@ -210,7 +210,10 @@ class FakeService:
             "reason": "",
             "signature": SIGNATURES.get(name),
             "workers": [],
-            "versions": [{"version": "1.0", "state": "ready"}, {"version": "2.0"}],
+            "versions": [
+                {"version": "1.0", "state": "ready"},
+                {"version": "2.0", "state": "ready"},
+            ],
         }
 
     async def register(self, name: str, path: str, **options: Any) -> dict[str, Any]:

@@ -243,6 +243,18 @@ def test_a_version_that_goes_takes_its_handle_and_no_other(service):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(("state", "said"), [("loading", "not ready"), ("ready", "deadline")])
+def test_a_deadline_of_a_model_that_was_unloaded_meanwhile_says_so(
+    client, service, monkeypatch, state, said
+):
+    info = service.info
+    monkeypatch.setattr(service, "info", lambda name: {**info(name), "state": state})
+    path = "/api/v1/models/slow/infer"
+    answer = client.post(path, json={"inputs": {"x": [1]}, "timeout": 0.05})
+    assert answer.status_code == 504
+    assert said in answer.json()["error"]["message"]
+
+
 def test_versions_that_nobody_asks_any_more_are_given_up(service, monkeypatch):
     known = [f"1.{number}" for number in range(12)]
     monkeypatch.setattr(service, "_known", lambda name, version="": None)
