@@ -30,7 +30,9 @@ def chat_models(context: click.Context, _: click.Parameter, incomplete: str) -> 
 
 def versions(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Versions of the model that was named before."""
-    named = context.params.get("model") or context.params.get("name")
+    # Behind an option that lacks its value, click has not understood the words before it yet.
+    words = (context.params.get("model"), context.params.get("name"), *context.args)
+    named = next(filter(None, words), None)
     return [
         version["version"]
         for info in _infos(context)

@@ -407,7 +407,9 @@ def test_names_and_versions_are_completed(run, asked, tmp_path):
     top.params = {"socket": str(tmp_path / "s")}
     group = click.Context(mlosctl.commands["models"], parent=top)
     here = click.Context(mlosctl.commands["models"].commands["swap"], parent=group)
-    here.params = {"model": "cat"}
+    here.params, here.args = {}, ["cat"]
+    assert complete.versions(here, None, "") == ["1.0", "2.0"]
+    here.params, here.args = {"model": "cat"}, []
     assert complete.models(here, None, "d") == ["dog"]
     assert complete.versions(here, None, "") == ["1.0", "2.0"]
     assert complete.versions(here, None, "2") == ["2.0"]
