@@ -22,7 +22,8 @@ except ModuleNotFoundError as err:
     if missing not in ("tensorflow", "keras", "h5py"):
         raise
     raise ImportError(
-        f"{missing} is not installed; pip install 'mlos-plugin-tensorflow[tensorflow]'"
+        f"TensorFlow is not installed, or not wholly (no module {missing!r}); "
+        "pip install 'mlos-plugin-tensorflow[tensorflow]'"
     ) from err
 
 __all__ = ["h5py", "keras", "tf"]

@@ -4,7 +4,7 @@
 An input may be read in the client's memory only if nothing refers to it afterwards. A
 variable that is assigned an input takes over its buffer, and so may tables, queues and the
 like: a graph with any operation that has a state, but for those known to leave inputs alone,
-gets copies.
+gets copies. So does one with operations that write into what they are given.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ def keeps_inputs(graph: Any) -> bool:
 
 
 def suspects(operations: Iterable[str]) -> list[str]:
-    """Those of the operations' names that stand for a state which may hold an input."""
+    """Those of the operations' names that may hold an input, or write into it."""
     return sorted(name for name in operations if not _is_harmless(name))
 
 
 def _is_harmless(name: str) -> bool:
+    if name.startswith("Inplace"):
+        return False
     if _HARMLESS.fullmatch(name):
         return True
     known = op_def_registry.get(name)

@@ -11,11 +11,12 @@ try:
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.interpreter import Interpreter
 except ModuleNotFoundError as err:
-    missing = (err.name or "").partition(".")[0].replace("_", "-")
-    if missing not in ("ai-edge-litert", "flatbuffers"):
+    missing = (err.name or "").partition(".")[0]
+    if missing not in ("ai_edge_litert", "flatbuffers"):
         raise
     raise ImportError(
-        f"{missing} is not installed; pip install 'mlos-plugin-tensorflow[tflite]'"
+        f"LiteRT is not installed, or not wholly (no module {missing!r}); "
+        "pip install 'mlos-plugin-tensorflow[tflite]'"
     ) from err
 
 VERSION: Final = importlib.metadata.version("ai-edge-litert")
