@@ -18,12 +18,17 @@ from mlos_core.errors import LoadFailed
 from mlos_core.types import TensorSpec
 from mlos_plugin_pytorch.blame import sentence
 from mlos_plugin_pytorch.dtypes import name_of
-from mlos_plugin_pytorch.last import cut
+from mlos_plugin_pytorch.last import Last, cut
 from mlos_plugin_pytorch.mutation import written
 from mlos_plugin_pytorch.options import Options
 from mlos_plugin_pytorch.program import Argument, Program
 from mlos_plugin_pytorch.results import flatten
 
+_NUMBERS: Final = (
+    ((bool, torch.SymBool), "bool"),
+    ((int, torch.SymInt), "int64"),
+    ((float, torch.SymFloat), "float64"),
+)
 _NO_PICKLES: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
@@ -56,7 +61,7 @@ def open_exported(file: Path, options: Options, device: Any) -> Program:
         sizes=inputs.sizes,
         may_batch=one_batch([*inputs.values.values(), *outputs.values()]),
         reset=None if options.keep_state else _restorer(exported, module, changed),
-        cut=(lambda: cut(module)) if device.type == "cpu" else None,
+        cut=(lambda: _cut(module, exported)) if device.type == "cpu" else None,
     )
 
 
@@ -165,9 +170,23 @@ def _outputs(exported: Any) -> dict[str, Any]:
     return dict(flatten(pytree.tree_unflatten(leaves, exported.call_spec.out_spec)))
 
 
+def _cut(module: Any, exported: Any) -> dict[str, Last]:
+    """Last operators taken out of the module, by the name of their output."""
+    structure = exported.call_spec.out_spec
+    places = pytree.tree_unflatten(list(range(structure.num_leaves)), structure)
+    names = {place: name for name, place in flatten(places)}
+    return {names[place]: last for place, last in cut(module).items()}
+
+
 def _spec(name: str, value: Any, title: str) -> TensorSpec:
     if not isinstance(value, torch.Tensor):
-        return TensorSpec(name, "float64" if isinstance(value, float) else "int64", ())
+        for kinds, dtype in _NUMBERS:
+            if isinstance(value, kinds):
+                return TensorSpec(name, dtype, ())
+        raise LoadFailed(
+            f"{name!r} of {title} is a {type(value).__name__}, which cannot be sent over a channel",
+            hint="export a module that takes and returns tensors, numbers, tuples and dicts",
+        )
     shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
     return TensorSpec(name, name_of(value.dtype, f"{name!r} of {title}"), shape)
 

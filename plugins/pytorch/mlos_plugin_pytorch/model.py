@@ -82,15 +82,24 @@ class TorchModel(TensorModel):
     Args:
         runner: calls the program.
         signature: what it takes and gives.
-        lasts: operators that were cut off the program, by the place of their output.
+        own: the names that the program itself has for its outputs, if they are known.
+        lasts: operators that were cut off the program, by its own name of their output.
     """
 
-    def __init__(self, runner: Runner, signature: Signature, lasts: Mapping[int, Last]) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        signature: Signature,
+        own: Sequence[str] | None = None,
+        lasts: Mapping[str, Last] | None = None,
+    ) -> None:
         self.signature = signature
         self._run = runner
         self._names = [spec.name for spec in signature.outputs]
         self._dtypes = {spec.name: spec.dtype for spec in signature.outputs}
-        self._lasts = {self._names[place]: last for place, last in lasts.items()}
+        self._own = self._names if own is None else own
+        renamed = dict(zip(self._own, self._names, strict=True))
+        self._lasts = {renamed[name]: last for name, last in (lasts or {}).items()}
 
     def infer(self, batch: Mapping[str, Array], allocate: Allocate) -> Mapping[str, Array]:
         """All outputs, as torch computes them in process."""
@@ -105,7 +114,8 @@ class TorchModel(TensorModel):
         if isinstance(result, torch.Tensor) and len(self._names) == 1:
             leaves = {self._names[0]: result}
         else:
-            leaves = choose(named(result), self._names)
+            chosen = choose(named(result), self._own)
+            leaves = dict(zip(self._names, chosen.values(), strict=True))
         return {name: self._deliver(name, leaf, allocate) for name, leaf in leaves.items()}
 
     def _deliver(self, name: str, leaf: Any, allocate: Allocate) -> Array:

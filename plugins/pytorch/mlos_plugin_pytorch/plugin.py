@@ -25,7 +25,16 @@ from mlos_plugin_pytorch.signature import inputs_of, settle
 from mlos_plugin_pytorch.torchscript import open_torchscript
 
 # What torch imports when the first exported program is loaded: here, once for all workers.
-for _name in ("torch.export._trace", "torch.export.passes", "sympy.combinatorics"):
+_LATE = (
+    "sympy.combinatorics",
+    "sympy.tensor.tensor",
+    "torch.export._trace",
+    "torch.export.passes",
+    "torch.fx.experimental.validator",
+    "torch._inductor.sizevars",
+    "torch.utils.serialization",
+)
+for _name in _LATE:
     with contextlib.suppress(ImportError):
         importlib.import_module(_name)
 
@@ -46,8 +55,9 @@ class PyTorchPlugin(Plugin):
         inputs = inputs_of(program, chosen, package.manifest)
         runner = Runner(program, inputs, place, bool(chosen.copy_inputs))
         signature = settle(program, inputs, runner, chosen, package.manifest)
-        # Only now: trials look at whole results.
-        return TorchModel(runner, signature, program.cut() if program.cut else {})
+        own = None if program.outputs is None else [spec.name for spec in program.outputs]
+        # Cut only now: trials look at whole results.
+        return TorchModel(runner, signature, own, program.cut() if program.cut else None)
 
     def example(self, folder: Path) -> ModelPackage:
         """A TorchScript module that doubles rows and sums them."""

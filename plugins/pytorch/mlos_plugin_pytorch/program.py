@@ -49,7 +49,7 @@ class Program(msgspec.Struct, frozen=True):
         may_batch: False if the file rules out that dimension 0 is a batch.
         reset: undoes what earlier calls left behind, before each call.
         cut: takes last operators out of the program, which the caller then has to run, by the
-            place of their output. Called at most once, and only for a model on the CPU.
+            name of their output. Called at most once, and only for a model on the CPU.
     """
 
     title: str
@@ -61,7 +61,7 @@ class Program(msgspec.Struct, frozen=True):
     sizes: Mapping[str, tuple[int, ...]] = {}
     may_batch: bool = True
     reset: Callable[[], Any] | None = None
-    cut: Callable[[], Mapping[int, Last]] | None = None
+    cut: Callable[[], Mapping[str, Last]] | None = None
 
     def argument(self, name: str) -> Argument | None:
         """The argument called `name`."""

@@ -34,6 +34,13 @@ class Two(nn.Module):
         return {"p": torch.sigmoid(y), "q": torch.softmax(y, 1), "z": z, "w": z * 2}
 
 
+class Gaps(nn.Module):
+    """An output that is none and one that is a number stand before the one that counts."""
+
+    def forward(self, x):
+        return {"none": None, "number": 3, "last": torch.sigmoid(x), "first": x + 1}
+
+
 class Later(nn.Module):
     """The input of the sigmoid is overwritten behind it."""
 
@@ -101,3 +108,21 @@ def test_each_output_has_its_own_last_operator(export, load, arena):
 def test_what_must_not_be_moved_stays(kind, export, load, arena):
     assert not last.cut(program(export, kind()).module())
     check(kind(), export(kind(), torch.zeros(2, 16), dynamic_shapes=ROWS), load, arena)
+
+
+def test_outputs_before_it_that_are_no_tensors_do_not_shift_the_names(export, load, arena):
+    path = export(Gaps(), torch.zeros(2, 16), dynamic_shapes=ROWS)
+    x = {"x": np.zeros((1, 16), np.float32)}
+    got = load(path).infer(x, arena)
+    assert {name: array.flat[0] for name, array in got.items()} == {
+        "number": 3,
+        "last": 0.5,
+        "first": 1,
+    }
+    said = "n:int64[], half:float32[?,16], one:float32[?,16]"
+    renamed = load(path, outputs=said).infer(x, arena)
+    assert {name: array.flat[0] for name, array in renamed.items()} == {
+        "n": 3,
+        "half": 0.5,
+        "one": 1,
+    }
