@@ -7,18 +7,20 @@ import click
 
 from mlos_core.cli import complete, render, render_stats
 from mlos_core.cli.context import Context, command
+from mlos_core.resources.machine import machine
 
 
 @click.command()
 @command
 def status(context: Context) -> None:
-    """Show the daemon's state."""
+    """Show the daemon's state, and what the machine has."""
     with context.client() as client:
         values = client.call("status")
+    here = machine()
     if context.as_json:
-        render.print_json(values)
+        render.print_json({**values, "machine": here})
     else:
-        render.console().print(render.status(values))
+        render.console().print(render.status(values, here))
 
 
 @click.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mlos_core.resources.machine import Machine
 from mlos_core.resources.units import size as size
 from mlos_core.types import Array, dtype_name
 
@@ -113,8 +114,8 @@ def checks(outcomes: Sequence[Mapping[str, Any]]) -> Table:
     return table(["group", "check", "state", "#s", "reason"], rows)
 
 
-def status(values: Mapping[str, Any]) -> Table:
-    """The daemon's state, a line per fact."""
+def status(values: Mapping[str, Any], machine: Machine) -> Table:
+    """The daemon's state and the machine's, a line per fact."""
     memory = values["memory"]
     rows = [
         ("version", values["version"]),
@@ -128,6 +129,7 @@ def status(values: Mapping[str, Any]) -> Table:
         ("clients", values["clients"]),
         ("channels", f"{values['channels']} ({size(memory['channels'])} of shared memory)"),
         ("memory", f"{size(memory['resident'])} resident, {size(memory['shm_free'])} shared free"),
+        *_machine(machine),
     ]
     made = Table(box=None, show_header=False, pad_edge=False)
     made.add_column(style="cyan")
@@ -135,6 +137,14 @@ def status(values: Mapping[str, Any]) -> Table:
     for name, value in rows:
         made.add_row(name, escape(str(value)))
     return made
+
+
+def _machine(machine: Machine) -> Iterator[tuple[str, str]]:
+    yield "machine", f"processors {machine.cpus}, {size(machine.available)} of memory left"
+    if len(machine.nodes) > 1:
+        parts = (f"{node}: processors {cpus or 'none'}" for node, cpus in machine.nodes.items())
+        yield "numa", ", ".join(parts)
+    yield "gpu", ", ".join(gpu.describe() for gpu in machine.gpus) or machine.no_gpu
 
 
 def signature_text(signature: Mapping[str, Any] | None) -> str:

@@ -24,21 +24,8 @@ until the model is measured."""
 
 def pss_of(pids: Iterable[int], proc: Path = PROC) -> dict[int, int]:
     """Proportional set size in bytes; processes that are gone, or not ours, are left out."""
-    return _sums(pids, ("Pss",), proc)
-
-
-def private_of(pids: Iterable[int], proc: Path = PROC) -> dict[int, int]:
-    """Bytes that nobody shares: what comes back at once when the process ends."""
-    return _sums(pids, ("Private_Clean", "Private_Dirty"), proc)
-
-
-def _sums(pids: Iterable[int], fields: tuple[str, ...], proc: Path) -> dict[int, int]:
-    found = {}
-    for pid in pids:
-        values = _fields(proc / str(pid) / "smaps_rollup")
-        if all(field in values for field in fields):
-            found[pid] = sum(values[field] for field in fields)
-    return found
+    found = ((pid, _fields(proc / str(pid) / "smaps_rollup").get("Pss")) for pid in pids)
+    return {pid: count for pid, count in found if count is not None}
 
 
 def _fields(path: Path) -> dict[str, int]:

@@ -68,11 +68,6 @@ def _gpu(nvml: Any, index: int) -> Gpu:
     return Gpu(index, name, uuid, int(memory.total), int(memory.free), int(memory.used))
 
 
-def gpus() -> list[Gpu]:
-    """The GPUs; `inventory` also says why there are none."""
-    return list(inventory().gpus)
-
-
 def visible(found: Sequence[Gpu], environ: Mapping[str, str]) -> Inventory:
     """What `CUDA_VISIBLE_DEVICES` leaves, numbered as CUDA numbers them.
 

@@ -11,12 +11,13 @@ from click.testing import CliRunner
 from control_daemon import ControlDaemon
 from rich.console import Console
 
-from mlos_core.cli import complete, progress, render_models
+from mlos_core.cli import complete, progress, render, render_models
 from mlos_core.cli.context import Context
 from mlos_core.cli.mlosctl import mlosctl
 from mlos_core.cli.progress import state_text
 from mlos_core.client import connect
 from mlos_core.errors import LoadFailed, NotFound
+from mlos_core.resources.machine import Machine
 
 
 def version(name, weight, **values):
@@ -236,6 +237,26 @@ def test_on_a_terminal_one_sees_what_happens_meanwhile(asked, tmp_path, monkeypa
     finally:
         daemon.stop()
     assert lines[0].startswith("swap cat, 1.0 ready, 2.0 ready, ")
+
+
+def test_the_status_says_what_the_machine_has():
+    values = {
+        "version": "1",
+        "pid": 7,
+        "uptime_s": 1.0,
+        "ready": True,
+        "socket": "/s",
+        "http": [],
+        "models": 0,
+        "workers": 0,
+        "clients": 0,
+        "channels": 0,
+        "memory": {"channels": 0, "resident": 0, "shm_free": 0},
+    }
+    here = Machine("0-7", {0: "0-3", 1: "4-7"}, 3 << 30, (), "no NVIDIA driver answers")
+    text = shown(render.status(values, here))
+    for part in ("processors 0-7, 3.0 GiB", "1: processors 4-7", "no NVIDIA driver answers"):
+        assert part in text
 
 
 # --- changing ----------------------------------------------------------------------------

@@ -22,12 +22,11 @@ def test_shares_are_summed_per_process_and_the_dead_are_left_out(tmp_path):
     rollup(tmp_path, 5, Rss=100, Pss=40, Private_Clean=1, Private_Dirty=2)
     rollup(tmp_path, 6, Rss=100, Pss=30, Private_Clean=0, Private_Dirty=0)
     assert memory.pss_of([5, 6, 7], tmp_path) == {5: 40 << 10, 6: 30 << 10}
-    assert memory.private_of([5, 7], tmp_path) == {5: 3 << 10}
 
 
 def test_this_process_holds_memory():
     pid = os.getpid()
-    assert 0 < memory.private_of([pid])[pid] <= memory.pss_of([pid])[pid]
+    assert memory.pss_of([pid])[pid] > 0
 
 
 def test_an_estimate_counts_every_file_once(tmp_path):

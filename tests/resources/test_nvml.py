@@ -64,7 +64,7 @@ def test_no_driver_is_a_reason_and_no_error(monkeypatch):
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.setattr(pynvml, "nvmlInit", absent)
-    assert nvml.gpus() == []
+    assert nvml.inventory().gpus == ()
     assert "no NVIDIA driver" in nvml.inventory().reason
 
 
