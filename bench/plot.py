@@ -98,7 +98,7 @@ def grid(
     path: Path,
     columns: Mapping[str, Column],
 ) -> None:
-    """A column of panels for each metric, a line of them for each case."""
+    """A column of panels for each metric, a line of them for each case; axes begin at 0."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -107,17 +107,18 @@ def grid(
 
     cases = list(dict.fromkeys(row["case"] for row in rows))
     most = max(len({r["contestant"] for r in rows if r["case"] == case}) for case in cases)
-    size = (4.5 * len(columns), 0.6 + (0.45 + 0.22 * most) * len(cases))
+    size = (4.5 * len(columns), 0.6 + (0.6 + 0.22 * most) * len(cases))
     figure, panels = pyplot.subplots(
-        len(cases), len(columns), figsize=size, squeeze=False, sharex="col", layout="constrained"
+        len(cases), len(columns), figsize=size, squeeze=False, layout="constrained"
     )
     for place, (metric, column) in enumerate(columns.items()):
         for line, case in enumerate(cases):
             members = [r for r in rows if (r["metric"], r["case"]) == (metric, case)]
             members.sort(key=lambda row: row["median"], reverse=column.falling)
             panel(panels[line, place], f"{case}: {column.title}", members)
-            panels[line, place].xaxis.set_minor_formatter("")
-        panels[0, place].set_xlim(right=panels[0, place].get_xlim()[1] * 1.6)
+            panels[line, place].set_xscale("linear")
+            panels[line, place].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            panels[line, place].set_xlim(0, 1.15 * max(row["p99"] for row in members))
         panels[-1, place].set_xlabel(column.unit, fontsize=8)
     title = f"{machine['cpu']}, {machine['cores']} cores: dot at the median, line to p99"
     figure.suptitle(title, x=0.01, ha="left", fontsize=8, color="#52514e")

@@ -193,13 +193,23 @@ def describe(contestant: str, setting: Setting) -> str:
     return f"{setting.workers} x {setting.threads} threads, batch {setting.size}{spin}"
 
 
+ALIKE = 1.05
+"""Memory that differs by less is the same memory."""
+
+
 def choose(tried: dict[Setting, Outcome], enough: float) -> Setting:
-    """The one with the least memory of those with at least `enough` answers per second, or
-    else the fastest."""
+    """Of those with at least `enough` answers per second the one with the least memory, and of
+    those that have no more, the fastest; the fastest of all, if none is fast enough."""
     good = [one for one, outcome in tried.items() if outcome.rate >= enough]
-    if good:
-        return min(good, key=lambda one: sum(tried[one].memory.values()))
-    return max(tried, key=lambda one: tried[one].rate)
+    if not good:
+        return max(tried, key=lambda one: tried[one].rate)
+    least = min(total(tried[one]) for one in good)
+    lean = [one for one in good if total(tried[one]) <= ALIKE * least]
+    return max(lean, key=lambda one: tried[one].rate)
+
+
+def total(outcome: Outcome) -> float:
+    return sum(outcome.memory.values())
 
 
 # --- the run --------------------------------------------------------------------------------
@@ -245,7 +255,7 @@ def arguments() -> argparse.Namespace:
     add("--threads", type=int, default=os.cpu_count(), help="of the workers, in total")
     add("--rounds", type=int, default=3, help="each with fresh processes")
     add("--seconds", type=float, default=4.0, help="of each measurement")
-    add("--tune-seconds", type=float, default=1.5, help="of each setting that is tried")
+    add("--tune-seconds", type=float, default=1.0, help="of each setting that is tried")
     add("--warmup", type=float, default=1.0, help="seconds before each measurement")
     add("--cache", type=Path, default=CACHE, help="where the models are kept")
     args = parser.parse_args()

@@ -49,6 +49,8 @@ def test_the_least_memory_is_chosen_of_those_that_are_fast_enough(sharing):
     assert sharing.choose(tried, 9) is small
     assert sharing.choose(tried, 15) is large
     assert sharing.choose(tried, 50) is large
+    faster = Setting(8)
+    assert sharing.choose({**tried, faster: outcome(12, 301)}, 9) is faster
 
 
 def test_rows_of_sharing_have_ratios_to_those_who_load_the_model(sharing):
