@@ -35,7 +35,6 @@ class Calls:
     Args:
         model: used by one thread.
         checks: holds the model to its signature.
-        max_rows: of a merged call.
         tally: counts.
         keep: given the inputs of requests with new headers that were computed well.
 
@@ -48,7 +47,6 @@ class Calls:
         self,
         model: TensorModel,
         checks: OutputCheck,
-        max_rows: int,
         tally: Tally,
         keep: Callable[[Mapping[str, Array]], None],
     ) -> None:
@@ -58,7 +56,7 @@ class Calls:
         self._checks = checks
         self._tally = tally
         self._keep = keep
-        self._joiner, self._scratch = Joiner(max_rows), Scratch(max_rows)
+        self._joiner, self._scratch = Joiner(), Scratch()
         self._misfits = 0
 
     def run(self, requests: Sequence[Request]) -> None:

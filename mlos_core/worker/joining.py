@@ -64,13 +64,12 @@ def _with_view(array: Array) -> tuple[Array, Array]:
 
 
 class RowStore:
-    """Arrays of up to `max_rows` rows that are used again, the same object for the same size.
+    """Arrays that are used again, the same object for the same number of rows.
 
     What is longest unused goes first when they become too many or too large.
     """
 
-    def __init__(self, max_rows: int, max_bytes: int = _MAX_BYTES) -> None:
-        self._max_rows = max_rows
+    def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._kept: collections.OrderedDict[Hashable, _Rows] = collections.OrderedDict()
@@ -80,18 +79,17 @@ class RowStore:
         dtype and shape of a row, and holds what their last user left there."""
         key = (name, dtype, shape[1:])
         found = self._kept.get(key)
-        if shape[0] > self._max_rows or (found is None and not self._fits(dtype, shape)):
-            return _with_view(np.empty(shape, dtype))
-        if found is None:
-            found = self._keep(key, np.empty((self._max_rows, *shape[1:]), dtype))
+        if found is None or len(found.whole) < shape[0]:
+            room = 1 << (shape[0] - 1).bit_length() if shape[0] else 1
+            if math.prod(shape[1:]) * dtype.itemsize * room > self._max_bytes:
+                return _with_view(np.empty(shape, dtype))
+            found = self._keep(key, np.empty((room, *shape[1:]), dtype))
         self._kept.move_to_end(key)
         return found.part(shape[0])
 
-    def _fits(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
-        return math.prod(shape[1:]) * dtype.itemsize * self._max_rows <= self._max_bytes
-
     def _keep(self, key: Hashable, whole: Array) -> _Rows:
-        self._bytes += whole.nbytes
+        smaller = self._kept.pop(key, None)
+        self._bytes += whole.nbytes - (smaller.whole.nbytes if smaller else 0)
         while self._kept and (len(self._kept) >= _MAX_KEPT or self._bytes > self._max_bytes):
             _, old = self._kept.popitem(last=False)
             self._bytes -= old.whole.nbytes
@@ -105,10 +103,10 @@ class RowStore:
 
 
 class Joiner:
-    """The inputs of merged calls of up to `max_rows` rows."""
+    """The inputs of merged calls."""
 
-    def __init__(self, max_rows: int) -> None:
-        self._store = RowStore(max_rows)
+    def __init__(self) -> None:
+        self._store = RowStore()
 
     def join(self, requests: Sequence[Request]) -> dict[str, Array]:
         """The inputs of all requests, one behind the other; read-only, and valid until the
@@ -136,8 +134,8 @@ class Scratch:
     The next call gets the same arrays again: by then their rows are with those who asked.
     """
 
-    def __init__(self, max_rows: int) -> None:
-        self._store = RowStore(max_rows)
+    def __init__(self) -> None:
+        self._store = RowStore()
         self._given: set[str] = set()
 
     def begin(self) -> None:

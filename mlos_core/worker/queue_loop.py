@@ -67,7 +67,7 @@ class QueueLoop:
         self._batcher: Batcher[Request] = Batcher(policy)
         self._check_inputs = InputCheck(model.signature)
         self._check_outputs = OutputCheck(model.signature)
-        self._calls = Calls(model, self._check_outputs, policy.max_batch_size, tally, keep)
+        self._calls = Calls(model, self._check_outputs, tally, keep)
         whole = max(policy.preferred_batch_sizes, default=policy.max_batch_size)
         self._crowd = Anticipation(whole, self._calls.costs)
         self._note = NoteMaker(policy, joins=joins)

@@ -314,7 +314,8 @@ def test_each_request_gets_its_own_answer_or_a_reason_exactly_once(sent, policy)
             refused = policy.when_full == "reject" or excuse & ticket.parameters.keys()
             assert fate != "fine" or refused
             continue
-        assert fate == "fine"
+        # The port refuses what is cancelled or late when it is claimed; this one does not.
+        assert fate in ("fine", "cancelled", "late")
         assert (y == -number).all()
         assert y.shape == ticket.inputs["x"].shape
     assert len(rig.port.ended) == len(sent)
