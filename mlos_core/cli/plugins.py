@@ -23,7 +23,7 @@ from mlos_core.errors import InvalidInput
 from mlos_core.smi import ENTRY_POINT_GROUP
 from mlos_core.types import Array
 
-_QUICK: Final = {
+QUICK: Final = {
     "MLOS_HTTP": "false",
     "MLOS_RESTART_INITIAL": "0.01",
     "MLOS_RESTART_MAX": "0.1",
@@ -121,7 +121,7 @@ def check(context: Context, name: str, **given: Any) -> None:
 def _run(target: Target) -> Iterator[Outcome]:
     with private.temporary_folder("mlos-check-") as folder:
         (folder / "tmp").mkdir()
-        with private.running(folder, **_QUICK, TMPDIR=str(folder / "tmp")) as daemon:
+        with private.running(folder, **QUICK, TMPDIR=str(folder / "tmp")) as daemon:
             yield from check_plugin(target, daemon)
 
 

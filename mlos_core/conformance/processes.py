@@ -18,35 +18,28 @@ class Footprint(msgspec.Struct, frozen=True):
     descriptors: int
 
 
-def descendants(pid: int) -> list[int]:
-    """The children of `pid`, and theirs, and so on."""
-    parents: dict[int, list[int]] = {}
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit() and (parent := _parent(entry)) is not None:
-            parents.setdefault(parent, []).append(int(entry.name))
-    found: list[int] = []
-    waiting = [pid]
-    while waiting:
-        children = parents.get(waiting.pop(), [])
-        found += children
-        waiting += children
-    return found
+def marked(mark: str) -> list[int]:
+    """Processes that inherited `mark`, like `NAME=value`, in their environment: also those
+    whose parents are gone."""
+    wanted = mark.encode()
+    return [
+        int(entry.name)
+        for entry in _PROC.iterdir()
+        if entry.name.isdigit() and wanted in _environment(entry)
+    ]
 
 
-def _parent(entry: Path) -> int | None:
+def _environment(entry: Path) -> list[bytes]:
     try:
-        # The name in parentheses may hold anything, parentheses too.
-        rest = (entry / "stat").read_text().rpartition(")")[2].split()
+        return (entry / "environ").read_bytes().split(b"\0")
     except OSError:
-        return None
-    return int(rest[1]) if rest[0] != "Z" else None
+        return []  # it ended, or is somebody else's
 
 
-def footprint(pid: int) -> Footprint:
-    """Of a process and its descendants."""
-    every = [pid, *descendants(pid)]
-    parts = [(_pss(each), _descriptors(each)) for each in every]
-    return Footprint(len(every), sum(p for p, _ in parts), sum(d for _, d in parts))
+def footprint(pids: list[int]) -> Footprint:
+    """Of all these processes together."""
+    memory, descriptors = sum(map(_pss, pids)), sum(map(_descriptors, pids))
+    return Footprint(len(pids), memory, descriptors)
 
 
 def _pss(pid: int) -> int:

@@ -250,12 +250,12 @@ class Subject:
         names = frozenset(self.inputs)
         return values.make(self.signature, names, self._size, seed, rows=2)
 
-    def rows(self, count: int) -> Inputs:
+    def rows(self, count: int, seed: int = 9) -> Inputs:
         """That many rows for a batched model, each another one."""
         if self.target.inputs is not None:
-            return values.tiled(self.target.inputs, count)
+            return values.changed(values.tiled(self.target.inputs, count), seed)
         names = frozenset(self.inputs)
-        return values.make(self.signature, names, self._size, 9, rows=count)
+        return values.make(self.signature, names, self._size, seed, rows=count)
 
     def survives(self, inputs: Mapping[str, Array]) -> str:
         """Ask what may be refused: the error's code, or nothing; the worker must live on.

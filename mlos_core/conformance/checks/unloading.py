@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mlos_core.conformance.outcome import Failed
-from mlos_core.conformance.processes import Footprint, footprint
+from mlos_core.conformance.processes import Footprint, footprint, marked
 from mlos_core.conformance.subject import Subject
 
 _CYCLES: Final = 6
@@ -37,7 +37,7 @@ def close_gives_back_descriptors_threads_and_memory(subject: Subject) -> str:
 
 def unloading_ends_the_worker_and_gives_its_memory_back(subject: Subject) -> str:
     """Processes, descriptors and memory of the daemon are as they were."""
-    subject.needs_path()
+    subject.ask(subject.inputs)
     subject.retire()
     _cycle(subject)
     before = _settled(subject, None)
@@ -75,17 +75,21 @@ def _settled(subject: Subject, goal: Footprint | None) -> Footprint:
     """What the daemon and its processes hold once workers that were told to end have ended."""
     end = time.monotonic() + _SETTLED_S
     while True:
-        now = footprint(subject.daemon.pid)
+        now = _held(subject)
         done = goal is None or (
             now.processes <= goal.processes and now.descriptors <= goal.descriptors
         )
         if (goal is not None and done) or time.monotonic() > end:
             return now
         if goal is None:
-            again = footprint(subject.daemon.pid)
+            again = _held(subject)
             if (again.processes, again.descriptors) == (now.processes, now.descriptors):
                 return again
         time.sleep(_LOOK_S)
+
+
+def _held(subject: Subject) -> Footprint:
+    return footprint(marked(f"TMPDIR={subject.daemon.folder / 'tmp'}"))
 
 
 def _size(path: Path) -> int:
