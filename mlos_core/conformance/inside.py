@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from mlos_core.errors import MlosError
 from mlos_core.smi import (
     ENTRY_POINT_GROUP,
     SMI_VERSION,
@@ -32,11 +33,13 @@ from mlos_core.types import BYTES, DTYPES, Array
 
 
 class Job(msgspec.Struct):
-    """Look at the plugin; with `cycles`, also load, ask and close a model that often."""
+    """Look at the plugin; with `cycles`, also load, ask and close a model that often; with
+    `refuses`, see whether loading is refused."""
 
     plugin: str
     example: str = ""
     cycles: int = 0
+    refuses: bool = False
     path: str = ""
     device: str = "cpu"
     options: dict[str, Any] = {}
@@ -64,6 +67,7 @@ class Report(msgspec.Struct):
     example: str = ""
     written: list[str] = []
     held: list[Held] = []
+    refusal: str = ""
 
 
 def look(job: Job) -> Report:
@@ -92,6 +96,8 @@ def look(job: Job) -> Report:
     report.threads = [t.name for t in threading.enumerate() if t is not main]
     if job.example:
         _example(plugin, Path(job.example), report)
+    if job.refuses:
+        report.refusal = _refusal(plugin, job)
     if job.cycles:
         report.held = [_cycle(plugin, job) for _ in range(job.cycles)]
     return report
@@ -121,6 +127,14 @@ def _example(plugin: Plugin, folder: Path, report: Report) -> None:
     if package is not None:
         report.example = str(package.path)
     report.written = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def _refusal(plugin: Plugin, job: Job) -> str:
+    try:
+        plugin.load(ModelPackage("refused", "1", Path(job.path)), job.device, job.options).close()
+    except MlosError as err:
+        return str(err)
+    return ""
 
 
 # --- load, ask, close -------------------------------------------------------------------------

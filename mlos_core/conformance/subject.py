@@ -85,13 +85,8 @@ class Subject:
         """
         target = self.target
         folder = Path(tempfile.mkdtemp(prefix="inside-", dir=self.daemon.folder))
-        job = Job(
-            target.plugin,
-            device=target.device,
-            options=target.options,
-            parameters=self.parameters,
-            **fields,
-        )
+        common = {"device": target.device, "options": target.options}
+        job = Job(target.plugin, **{**common, "parameters": self.parameters, **fields})
         (folder / "job").write_bytes(msgspec.json.encode(job))
         command = [interpreter(target.python), "-P", "-m", "mlos_core.conformance.inside"]
         try:

@@ -33,9 +33,11 @@ def an_unknown_option_is_refused_by_name(subject: Subject) -> None:
 
 
 def an_unknown_device_is_refused(subject: Subject) -> None:
-    """Never a silent CPU."""
-    if _refusal(subject, device="cuda:63") is None:
-        raise Failed("the device cuda:63 is taken without a word")
+    """By the plugin itself; never a silent CPU."""
+    path = str(subject.needs_path())
+    report = subject.look(refuses=True, path=path, device="nowhere:7")
+    if not report.refusal:
+        raise Failed("the device nowhere:7 is taken without a word")
 
 
 def an_empty_folder_is_refused(subject: Subject) -> None:
