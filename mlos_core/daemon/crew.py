@@ -203,7 +203,7 @@ class Crew:
         pid = peer.connection.peer()[0]
         if worker is None or (worker.pid and worker.pid != pid) or worker.peer is not None:
             framing.close_all(fds)
-            if worker is None and message.adopted and self.settled:
+            if worker is None and self.settled:
                 _end_stranger(peer)
             raise ProtocolError(f"process {pid} is no worker of this daemon")
         if not worker.pid:
@@ -440,7 +440,8 @@ class Crew:
 
 
 def _end_stranger(peer: Peer) -> None:
-    """A worker that the last daemon forked in the moment it died, and could not write down.
+    """A worker that the last daemon forked in the moment it died, and could not write down, or
+    one that was given up before its birth was told.
 
     Nobody will ever give it work, and it would knock until its orphan grace is over.
     """

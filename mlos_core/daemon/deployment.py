@@ -43,8 +43,8 @@ class Fleet:
 
     `held` fleets take no channel yet: what joins, and when, a swap decides. `host` is the
     plugin host to fork from; none means the current one of the plugin. `expects` is the
-    signature that clients rely on, `device` the one its workers get, `samples` a memory file of requests to warm with, which
-    belongs to the fleet.
+    signature that clients rely on, `device` the one its workers get, `samples` a memory file
+    of requests to warm with, which belongs to the fleet.
     """
 
     def __init__(

@@ -102,6 +102,8 @@ class PluginHost:
             async with asyncio.timeout(within):
                 info = await self._imported
         except TimeoutError:
+            # Busy importing, it would not hear us hang up; and it has forked nobody yet.
+            self._process.kill()
             await self.stop()
             raise PluginBroken(
                 f"the plugin {self.plugin!r} was not imported within {within:g} s",
@@ -134,6 +136,11 @@ class PluginHost:
             raise DeadlineExceeded(
                 f"the host of plugin {self.plugin!r} did not fork within {within:g} s"
             ) from None
+        except asyncio.CancelledError:
+            # The birth may have been told in the moment in which nobody wanted it any more.
+            if future.done() and not future.cancelled() and future.exception() is None:
+                _unwanted(future.result()[1])
+            raise
         finally:
             self._forks.pop(spec.owner, None)
 
@@ -248,12 +255,16 @@ class PluginHost:
             framing.close_all(fds)
             raise ProtocolError("a host forked a worker without giving its pidfd")
         if future is None or future.done():
-            # Nobody waits for it any more, and nobody would ever watch it.
-            with contextlib.suppress(OSError):
-                signal.pidfd_send_signal(fds[0], signal.SIGKILL)
-            framing.close_all(fds)
+            _unwanted(fds[0])
         else:
             future.set_result((message.pid, fds[0]))
+
+
+def _unwanted(pidfd: int) -> None:
+    """End a worker that nobody waits for any more: nobody would ever watch it."""
+    with contextlib.suppress(OSError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
 
 
 def broken(message: HostBroken) -> PluginBroken:

@@ -14,6 +14,7 @@ from mlos_core.daemon import interpreters
 from mlos_core.daemon.host import OnExited, PluginHost
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.plugins import Catalog, PluginStatus, discover
+from mlos_core.daemon.tasks import Tasks
 from mlos_core.errors import MlosError, PluginBroken, Unavailable
 from mlos_core.ipc.messages import PluginInfo, WorkerSpec
 
@@ -39,6 +40,7 @@ class Hosts:
         self._hosts: dict[Key, PluginHost] = {}
         self._spare: set[PluginHost] = set()
         self._starting: dict[Key, asyncio.Task[PluginHost]] = {}
+        self._tasks = Tasks()
         self._stopped = False
 
     def current(self, plugin: str, python: str = "") -> PluginHost | None:
@@ -100,6 +102,13 @@ class Hosts:
         host = self._hosts[key] = self._make(key)
         try:
             await self._import(host)
+        except PluginBroken:
+            other = self._hosts.get(key)
+            if other is None or other is host or other.info is None or not other.alive:
+                raise
+            if not other.python:
+                self.catalog.probed(other.plugin, other.info)
+            return other  # a swap has put it in our place, and stopped us
         finally:
             if not host.pid:
                 self._gone(key, host)
@@ -148,13 +157,15 @@ class Hosts:
             raise
         return host
 
-    def succeed(self, host: PluginHost) -> PluginHost | None:
-        """A spare host is the current one from now on; the one before, to be stopped."""
+    def succeed(self, host: PluginHost) -> None:
+        """A spare host is the current one from now on; the one before is stopped."""
         self._spare.discard(host)
         key = (host.plugin, host.python)
         old = self._hosts.get(key)
         self._hosts[key] = host
-        return old
+        if old is not None:
+            self._spare.add(old)
+            self._tasks.spawn(old.stop(), f"stop the old host of {host.plugin}")
 
     async def discard(self, host: PluginHost) -> None:
         """A spare host was not good enough."""
@@ -165,6 +176,11 @@ class Hosts:
 
     async def fork(self, spec: WorkerSpec, host: PluginHost | None = None) -> tuple[int, int]:
         """Start a worker in its plugin's host: pid and pidfd (see `PluginHost.fork`)."""
+        if host in self._spare and not host.alive:
+            # The current one would do it, with the old code.
+            raise PluginBroken(
+                f"the new host of plugin {spec.plugin!r} has ended", hint="see the daemon's log"
+            )
         if host is None or not host.alive:
             host = await self.ensure(spec.plugin, spec.python)
         return await host.fork(spec, self._timeout)

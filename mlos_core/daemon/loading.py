@@ -12,7 +12,7 @@ from mlos_core.daemon.logs import Log
 from mlos_core.daemon.model import ManagedModel
 from mlos_core.daemon.sentries import Sentries
 from mlos_core.daemon.tasks import Tasks
-from mlos_core.errors import DeadlineExceeded, MlosError
+from mlos_core.errors import DeadlineExceeded, MlosError, Unavailable
 from mlos_core.resources.budget import Budget, Loaded
 from mlos_core.resources.memory import estimate, pss_of
 from mlos_core.resources.nvml import choose
@@ -96,7 +96,13 @@ class Loader:
         """
         await self.begin(deployment)
         model = deployment.model
-        await model.wait_until(lambda: deployment.state == "ready", within, deployment)
+        await model.wait_until(
+            lambda: deployment.state == "ready" or deployment.asleep, within, deployment
+        )
+        if deployment.asleep:
+            raise Unavailable(
+                f"{deployment.entry.title} was unloaded while it loaded", hint="load it again"
+            )
 
     async def place(self, fleet: Fleet) -> None:
         """Find the device that its registration asks for.

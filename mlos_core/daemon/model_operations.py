@@ -133,9 +133,10 @@ class ModelOperations(Operations):
         _log.info("model_registered", model=title, plugin=entry.plugin, path=entry.path)
         if entry.load == "now":
             try:
-                await self.supervisor.loader.begin(deployment)
                 if wait:
-                    await self._until_ready(deployment, within)
+                    await self.supervisor.loader.load(deployment, within)
+                else:
+                    await self.supervisor.loader.begin(deployment)
             except DeadlineExceeded:
                 if deployment.error is not None:
                     await self._forget(deployment)
@@ -367,9 +368,10 @@ class ModelOperations(Operations):
         self._refuse_if_stopping()
         await self._settled(timeout)
         deployment = self._deployment(name, version)
-        await self.supervisor.loader.begin(deployment)
         if wait:
-            await self._until_ready(deployment, timeout)
+            await self.supervisor.loader.load(deployment, timeout)
+        else:
+            await self.supervisor.loader.begin(deployment)
         return info_of(deployment.model)
 
     async def unload_model(self, name: str, version: str = "") -> dict[str, Any]:
@@ -406,8 +408,8 @@ class ModelOperations(Operations):
         return [info_of(m) for _, m in sorted(self.supervisor.models.items())]
 
     async def model(self, name: str) -> dict[str, Any]:
-        """One model; raises `NotFound`."""
-        return info_of(self.supervisor.get(name))
+        """One model, by its name or as `name@version`; raises `NotFound`."""
+        return info_of(self.supervisor.resolve(name)[0])
 
 
 def _route(weights: dict[str, float] | None, version: str) -> Route:

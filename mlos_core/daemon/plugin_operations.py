@@ -123,8 +123,6 @@ class PluginOperations(Operations):
             if hosts.current(*key) is not host:
                 await hosts.discard(host)
             raise
-        if before is not None:
-            await before.stop()
         old = before.info.version if before is not None and before.info is not None else ""
         new = host.info.version if host.info is not None else ""
         await self.supervisor.release_hosts()

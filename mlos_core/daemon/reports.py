@@ -138,6 +138,8 @@ def _version(deployment: Deployment) -> VersionInfo:
 def _candidate(deployment: Deployment) -> str:
     if deployment.candidate is None:
         return ""
+    if any(worker.admitted for worker in deployment.candidate.workers):
+        return "canary"
     states = {worker.state for worker in deployment.candidate.workers}
     return "warming" if states & {"warming", "ready"} else "loading"
 

@@ -174,9 +174,14 @@ class ClientSession:
             if deployment.asleep or deployment.unloading:
                 await self._supervisor.loader.begin(deployment)
             left = end - asyncio.get_running_loop().time()
-            await model.wait_until(lambda d=deployment: d.state == "ready", left, deployment)  # type: ignore[misc]
-            # The route may have turned to another version meanwhile.
-            if model.deployments.get(deployment.version) is deployment:
+            await model.wait_until(
+                lambda d=deployment: d.state == "ready" or d.asleep,  # type: ignore[misc]
+                left,
+                deployment,
+            )
+            # It may have been unloaded meanwhile, or the route may have turned to another one.
+            current = model.deployments.get(deployment.version) is deployment
+            if deployment.state == "ready" and current:
                 return deployment
 
     def _keep(self, channel: Channel) -> None:
@@ -192,7 +197,8 @@ class ClientSession:
         try:
             await self._book.wait_served(channel, within)
             deployment = channel.deployment
-            signature = deployment.signature
+            proving = model.workers.get(channel.only)
+            signature = proving.signature if proving is not None else deployment.signature
             if signature is None:
                 raise Unavailable(f"model {model.name!r} is not ready", hint="try again")
         except BaseException:

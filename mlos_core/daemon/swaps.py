@@ -22,7 +22,7 @@ from mlos_core.daemon.entry import ModelEntry
 from mlos_core.daemon.host import PluginHost
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.supervisor import Supervisor
-from mlos_core.errors import DeadlineExceeded, MlosError, ModelFailed
+from mlos_core.errors import DeadlineExceeded, ModelFailed, Unavailable
 
 _LOOK: Final = 0.1
 _ENOUGH: Final = 5
@@ -89,6 +89,8 @@ class Swaps:
             for fleet in fleets:
                 self._supervisor.abandon(fleet)
             _log.warning("swap_rolled_back", models=_titles(fleets), reason=str(err))
+            if isinstance(err, Exception):
+                await self._see_off(fleets)
             raise
         old = [self._supervisor.promote(fleet) for fleet in fleets]
         promoted()
@@ -167,7 +169,7 @@ class Swaps:
     # --- the end ----------------------------------------------------------------------
 
     async def _see_off(self, fleets: Sequence[Fleet]) -> None:
-        """Wait until the old workers claim nothing more; what they hold they may finish."""
+        """Wait until the workers that go claim nothing more; what they hold they may finish."""
         for fleet in fleets:
             end = self._loop.time() + _LEAVE_TIMEOUT
             while any(not worker.left for worker in fleet.workers):
@@ -184,7 +186,10 @@ def _raise_if_over(fleet: Fleet) -> None:
         if error is not None:
             raise type(error)(error.message, hint=error.hint)
     if fleet.retired:
-        raise MlosError(f"the new {fleet.entry.title} was taken back")
+        raise Unavailable(
+            f"the new {fleet.entry.title} was given up, for the model was unloaded meanwhile",
+            hint="swap it again",
+        )
 
 
 def _titles(fleets: Sequence[Fleet]) -> str:
