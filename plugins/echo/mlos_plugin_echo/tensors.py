@@ -71,7 +71,8 @@ class SumModel(TensorModel):
         array = batch[self._first]
         rows = array.shape[0] if self._batched else 1
         out = allocate("sum", "float64", (rows,))
-        np.sum(array.reshape(rows, -1), axis=1, dtype=np.float64, out=out)
+        if rows:  # of none, NumPy does not know how long they are
+            np.sum(array.reshape(rows, -1), axis=1, dtype=np.float64, out=out)
         return {"sum": out}
 
 

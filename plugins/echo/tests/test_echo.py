@@ -62,6 +62,7 @@ def test_sum_gives_one_number_per_row_where_batched(load):
     text = 'mode = "sum"\nbatched = true\ninputs = [{name="x", dtype="float32", shape=[-1, 2]}]'
     x = np.array([[1, 2], [3, 4]], np.float32)
     assert load(text).infer({"x": x}, allocate)["sum"].tolist() == [3.0, 7.0]
+    assert load(text).infer({"x": x[:0]}, allocate)["sum"].shape == (0,)
     assert load(text, batched=False).infer({"x": x}, allocate)["sum"].tolist() == [10.0]
 
 

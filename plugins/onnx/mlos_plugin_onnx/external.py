@@ -20,6 +20,8 @@ from mlos_core.errors import LoadFailed
 from mlos_plugin_onnx.protobuf import Malformed, fields, varint
 
 _HINT: Final = "external data must be plain files in the model's own folder"
+_ADDRESS: Final = "_ORT_MEM_ADDR_"
+"""Where a name has this, onnxruntime itself reads the offset as a pointer."""
 _MAX_DEPTH: Final = 64
 """Messages in messages: a graph within a graph takes three levels. Protobuf itself stops
 at 100."""
@@ -130,6 +132,8 @@ def _problem(
 def location_problem(folder: Path, location: str, end: int) -> str:
     """Why `location` is not a file in `folder` with at least `end` bytes; empty if it is."""
     path = PurePosixPath(location)
+    if _ADDRESS in path.parts:
+        return f"its external data {location!r} are an address in memory"
     if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in location:
         return f"its external data lie at {location!r}, outside its own folder"
     try:

@@ -18,7 +18,8 @@ def model_file(path: Path, wanted: str | None) -> Path:
         if not path.is_file():
             raise LoadFailed(f"{path} does not exist")
         return path
-    files = sorted(file.relative_to(path).as_posix() for file in path.rglob("*.onnx"))
+    found = (file for file in path.rglob("*.onnx") if file.is_file())  # a pipe would hang
+    files = sorted(file.relative_to(path).as_posix() for file in found)
     names = ", ".join(files) or "no .onnx file"
     if wanted is not None:
         if wanted not in files:

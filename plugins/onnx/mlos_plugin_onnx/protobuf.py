@@ -13,6 +13,8 @@ from typing import Final
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED: Final = {_FIXED64: 8, _FIXED32: 4}
 _MAX_VARINT: Final = 10
+_MAX_KEY: Final = 0xFFFF_FFFF
+"""Protobuf's own reader drops the bits above: there, such a key is that of another field."""
 
 Value = int | memoryview
 """A varint, or the bytes of a text, a message or a packed list."""
@@ -32,8 +34,8 @@ def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
     while place < end:
         key, place = varint(message, place)
         number, kind = key >> 3, key & 7
-        if not number:
-            raise Malformed("a field has the number 0")
+        if not number or key > _MAX_KEY:
+            raise Malformed(f"a field has the number {number}")
         if kind == _VARINT:
             value, place = varint(message, place)
             yield number, value

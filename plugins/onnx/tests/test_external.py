@@ -60,6 +60,25 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(location, write):
         check_external_data(write(external(location=location)))
 
 
+def test_an_address_in_memory_is_refused_even_where_a_file_has_its_name(write):
+    path = write(external(location="*/_ORT_MEM_ADDR_/*", offset=4096, length=4))
+    file = path.parent / "*" / "_ORT_MEM_ADDR_" / "*"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(bytes(8192))
+    with pytest.raises(LoadFailed, match="an address in memory"):
+        check_external_data(path)
+
+
+def test_a_key_that_protobuf_would_cut_short_hides_nothing(write):
+    path = write(external(location="../w.bin"))
+    whole = path.read_bytes()
+    # The graph is field 7; to the reader in onnxruntime it still is with bits beyond 32.
+    graph = whole.index(b"\x3a")
+    path.write_bytes(whole[:graph] + b"\xba\x80\x80\x80\x10" + whole[graph + 1 :])
+    with pytest.raises(LoadFailed, match="a field has the number"):
+        check_external_data(path)
+
+
 def test_a_link_out_of_the_folder_is_refused_and_one_within_is_taken(write, tmp_path):
     path = write(external(location="link.bin"))
     link = path.parent / "link.bin"
@@ -201,6 +220,7 @@ def test_random_damage_never_breaks_the_check(write):
     [
         (b"\x0a\x05abc", "2 bytes too far"),
         (b"\x00\x00", "number 0"),
+        (b"\xba\x80\x80\x80\x10\x00", "number 536870919"),
         (b"\x0b", "wire type 3"),
         (b"\x09abc", "cut off"),
         (b"\x08" + b"\xff" * 11, "no end"),
