@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import pickle
 import sys
 import typing
 from collections.abc import Mapping
@@ -114,11 +115,13 @@ def load_weights(module: Any, file: Path, options: Options, *, pickled: bool) ->
 def _unpickled(file: Path, key: str | None) -> Mapping[str, Any]:
     try:
         held = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as err:
+    except pickle.UnpicklingError as err:
         raise LoadFailed(
             f"{file.name} holds more than tensors: {sentence(err)}",
             hint="save module.state_dict() instead of the module, best with safetensors",
         ) from err
+    except Exception as err:
+        raise LoadFailed(f"{file.name} cannot be read: {sentence(err)}") from err
     keys = ", ".join(map(str, held)) if isinstance(held, Mapping) else ""
     if key is not None:
         if not isinstance(held, Mapping) or key not in held:

@@ -31,7 +31,9 @@ def model_file(path: Path, wanted: str | None) -> Path:
             raise LoadFailed(f"{path} does not exist")
         return path
     found = sorted(
-        file.relative_to(path).as_posix() for file in path.rglob("*") if file.suffix in _LISTED
+        file.relative_to(path).as_posix()
+        for file in path.rglob("*")
+        if file.suffix in _LISTED and file.is_file()  # a pipe would hang
     )
     names = ", ".join(found) or "no file of PyTorch's"
     if wanted is not None:

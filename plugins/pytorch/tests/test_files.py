@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: BUSL-1.1
+import os
 import pickle
 import zipfile
 
@@ -101,6 +102,13 @@ def test_of_several_files_one_must_be_named(tmp_path):
     assert files.model_file(tmp_path, "a.pt") == tmp_path / "a.pt"
     with pytest.raises(LoadFailed, match=r"no file 'c\.pt'"):
         files.model_file(tmp_path, "c.pt")
+
+
+def test_a_pipe_on_which_loading_would_hang_is_no_model(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pt")
+    for path in (tmp_path, tmp_path / "pipe.pt"):
+        with pytest.raises(LoadFailed):
+            files.model_file(path, None)
 
 
 def test_no_file_outside_the_folder_can_be_named(tmp_path):

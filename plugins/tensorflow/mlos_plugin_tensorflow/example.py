@@ -26,7 +26,12 @@ def write(folder: Path) -> ModelPackage:
     """
     file = folder / "scale.keras"
     command = [sys.executable, "-P", "-m", __spec__.name, str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+        )
+    except subprocess.TimeoutExpired as err:
+        raise LoadFailed(f"the example was not written within {_PATIENCE_S:g} s") from err
     if done.returncode:
         raise LoadFailed(f"the example cannot be written: {done.stderr.strip()[-500:]}")
     return ModelPackage("example", "1", file)

@@ -44,6 +44,8 @@ def _recognise(path: Path) -> Found | None:
     if path.is_dir():
         is_model = any((path / name).is_file() for name in GRAPHS)
         return Found("saved_model", path) if is_model else None
+    if not path.is_file():  # reading a pipe would hang
+        return None
     if path.name in GRAPHS:
         return Found("saved_model", path.parent)
     kind = SUFFIXES.get(path.suffix.lower())

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: BUSL-1.1
+import os
+
 import pytest
 from mlos_plugin_tensorflow.files import find_model
 from mlos_plugin_tensorflow.litert.files import model_file
@@ -46,6 +48,14 @@ def test_what_is_no_model_is_refused(package):
     (package / "empty").mkdir()
     with pytest.raises(LoadFailed, match="is it the right folder"):
         find_model(package / "empty", None)
+
+
+def test_a_pipe_on_which_loading_would_hang_is_no_model(tmp_path):
+    for find, name in ((find_model, "pipe.keras"), (model_file, "pipe.tflite")):
+        os.mkfifo(tmp_path / name)
+        for path in (tmp_path, tmp_path / name):
+            with pytest.raises(LoadFailed):
+                find(path, None)
 
 
 def test_a_tflite_file_is_found_in_a_folder(tmp_path):

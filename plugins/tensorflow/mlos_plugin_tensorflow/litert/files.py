@@ -17,11 +17,12 @@ def model_file(path: Path, wanted: str | None) -> Path:
     Raises:
         LoadFailed: there is none, or several and none was named.
     """
-    if not path.exists():
-        raise LoadFailed(f"{path} does not exist")
     if not path.is_dir():
+        if not path.is_file():
+            raise LoadFailed(f"{path} does not exist")
         return path
-    files = sorted(file.relative_to(path).as_posix() for file in path.rglob("*.tflite"))
+    found = (file for file in path.rglob("*.tflite") if file.is_file())  # a pipe would hang
+    files = sorted(file.relative_to(path).as_posix() for file in found)
     names = ", ".join(files) or "no .tflite file"
     if wanted is not None:
         if wanted not in files:
