@@ -39,7 +39,8 @@ def find_file(path: Path) -> Path:
         raise LoadFailed(f"there is no {file}", hint=f"name a folder that holds a {FILE}")
     if file.suffix != ".py":
         raise LoadFailed(f"{file} is no Python file", hint=f"name a folder that holds a {FILE}")
-    return file.resolve()
+    # The folder's own name, but the file's as it is: a link may lead to one called otherwise.
+    return file.parent.resolve() / file.name
 
 
 def load_module(file: Path) -> ModuleType:

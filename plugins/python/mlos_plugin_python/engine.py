@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from mlos_core.errors import MlosError, Overloaded
+from mlos_core.errors import LoadFailed, MlosError, Overloaded
 from mlos_core.smi import EngineModel, EngineRequest, Event
 from mlos_core.types import DTYPES, Array
 from mlos_plugin_python.blame import failed, log
@@ -45,7 +45,7 @@ class PredictEngine(EngineModel):
         self._model = model
         self._contract = contract
         self._file = file
-        self._limit = int(getattr(model, "max_streams", MAX_STREAMS))
+        self._limit = _limit(model)
         self._streams: dict[int, _Stream] = {}
 
     def submit(self, request: EngineRequest) -> None:
@@ -126,6 +126,13 @@ class PredictEngine(EngineModel):
             self.cancel(id)
         close(self._model, self._file)
         self._model = None
+
+
+def _limit(model: Any) -> int:
+    limit = getattr(model, "max_streams", MAX_STREAMS)
+    if not isinstance(limit, int) or limit < 1:
+        raise LoadFailed(f"max_streams is {limit!r}", hint="give a number above 0, or leave it out")
+    return limit
 
 
 def _allocate(_: str, dtype: str, shape: tuple[int, ...]) -> Array:

@@ -57,11 +57,11 @@ class PythonPlugin(Plugin):
             kind = find_class(module, wanted)
             contract = read_contract(kind)
             model = create(kind, package, device, given, file.parent)
+            stepwise = contract.streaming or contract.parameters
+            return (PredictEngine if stepwise else PredictModel)(model, contract, file)
         except BaseException:
             close(model, file)
             raise
-        stepwise = contract.streaming or contract.parameters
-        return (PredictEngine if stepwise else PredictModel)(model, contract, file)
 
     def example(self, folder: Path) -> ModelPackage:
         """A folder with a `model.py` that scales rows of three numbers."""

@@ -20,6 +20,15 @@ def test_a_folder_or_its_file_may_be_named(write, load):
     assert number(load(folder)) == number(load(folder / "model.py")) == 2.0
 
 
+def test_a_file_may_be_a_link_to_one_with_any_name(write, load, tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    folder = write(DOUBLE.replace("2 * x", "2 * x + __import__('helper').more"), helper="more = 1")
+    (folder / "model.py").rename(store / "0123abcd")
+    (folder / "model.py").symlink_to(store / "0123abcd")
+    assert number(load(folder)) == 3.0
+
+
 def test_the_only_class_or_the_one_called_model_or_the_one_named_is_taken(write, load):
     folder = write(DOUBLE + DOUBLE.replace("A", "B").replace("2", "3"))
     with pytest.raises(LoadFailed, match=r"several classes.*A, B"):

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from mlos_core.errors import InvalidInput, ModelFailed, Overloaded
+from mlos_core.errors import InvalidInput, LoadFailed, ModelFailed, Overloaded
 from mlos_core.smi import EngineModel, EngineRequest
 
 from .conftest import scalar
@@ -95,6 +95,12 @@ def test_more_streams_than_allowed_are_refused(served):
         submit(model, id, 1)
     with pytest.raises(Overloaded, match="3 requests"):
         submit(model, 4, 1)
+
+
+@pytest.mark.parametrize("limit", ["0", "'many'"])
+def test_a_limit_under_which_nothing_could_run_is_refused_at_once(limit, served):
+    with pytest.raises(LoadFailed, match="max_streams is"):
+        served(COUNT.replace("max_streams = 3", f"max_streams = {limit}"))
 
 
 def test_an_error_ends_one_stream_alone(served):
