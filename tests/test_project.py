@@ -29,7 +29,7 @@ FRONT_ONLY = {"mlos_core/daemon/main.py"}
 INTERFACE = {"smi", "types", "errors"}
 BESIDE_THE_INTERFACE = {"synapse": {"synapse"}}
 """What a plugin is the way into, if that is a part of the core."""
-TYPED_PLUGINS = ("echo", "onnx", "python", "synapse")
+TYPED_PLUGINS = ("echo", "onnx", "python", "pytorch", "synapse", "tensorflow")
 
 
 def sources(folder: str) -> list[Path]:
