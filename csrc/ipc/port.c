@@ -79,6 +79,12 @@ static void drop_orphans(mlos_port *p, uint32_t index) {
     p->orphan_count = kept;
 }
 
+static bool has_orphans(const mlos_port *p, uint32_t index) {
+    for (uint32_t i = 0; i < p->orphan_count; i++)
+        if (p->orphans[i].index == index) return true;
+    return false;
+}
+
 /* Clients ring others from now on. One may have rung us for what we shall not look at. */
 static void leave_lane(mlos_port *p, mlos_channel *c) {
     atomic_fetch_and(&c->header->lanes, ~(1u << p->lane));
@@ -93,12 +99,18 @@ int mlos_port_remove(mlos_port *p, uint32_t index, int how) {
     if (index >= MAX_CHANNELS || !p->seats[index])
         return FAIL(MLOS_E_ARGUMENT, "seat %u is empty", index);
     seat *s = p->seats[index];
+    /* Once: asked again, the lane may be that of another seat of the same segment, which was
+     * given back to us meanwhile. */
+    if (!s->leaving) leave_lane(p, s->channel);
     s->leaving = true;
-    if (how != MLOS_REMOVE_FINISH) s->cancelled = true;
-    leave_lane(p, s->channel);
-    drop_orphans(p, index);
-    /* Whoever holds a request knows it by (index, slot), which must not come to mean another's. */
-    if (s->held && how != MLOS_REMOVE_NOW) return FAIL(MLOS_E_AGAIN, "%u requests of seat %u are held", s->held, index);
+    if (how != MLOS_REMOVE_FINISH) {
+        s->cancelled = true;
+        drop_orphans(p, index);
+    }
+    /* Whoever holds a request knows it by (index, slot), which must not come to mean another's.
+     * Orphans count as held: they carry our number, so nobody else would take them over. */
+    if (how != MLOS_REMOVE_NOW && (s->held || has_orphans(p, index)))
+        return FAIL(MLOS_E_AGAIN, "%u requests of seat %u are held", s->held, index);
     seat_free(s);
     p->seats[index] = NULL;
     for (uint32_t i = 0; i < p->active_count; i++) {
@@ -257,6 +269,15 @@ uint64_t mlos_channel_pending(mlos_channel *c) {
     uint64_t tail = atomic_load_explicit(&c->header->tail, memory_order_acquire);
     if (tail <= head) return 0; /* a client may write what it likes there */
     return tail - head < c->slot_count ? tail - head : c->slot_count;
+}
+
+uint64_t mlos_channel_unanswered(mlos_channel *c) {
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < c->slot_count; i++) {
+        uint32_t state = mlos_word_state(atomic_load_explicit(&c->slots[i].word, memory_order_acquire));
+        count += state == MLOS_FILLED || state == MLOS_TAKEN;
+    }
+    return count;
 }
 
 uint64_t mlos_port_pending(mlos_port *p) {

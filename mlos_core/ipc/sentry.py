@@ -9,14 +9,20 @@ from typing import Any, Final
 
 from mlos_core.ipc.bell import map_bell
 from mlos_core.ipc.channel import Mapping
-from mlos_core.ipc.native import failure, ffi, lib
+from mlos_core.ipc.native import failure, ffi, lib, nanoseconds
 
 _NOBODY: Final = 1
 """An owner's number is needed and never used: a sentry claims nothing."""
+_SLICE_S: Final = 1.0
+"""Longest sleep before it looks around: a client that scribbles on the doorbell, or on the
+lanes of its own channel, must not keep others' requests from being seen."""
 
 
 class Sentry:
     """Sleeps on a model's doorbell until one of some channels has a request; claims nothing.
+
+    It stands when no worker is left. What the last ones claimed and did not answer waits for
+    a successor just as what nobody claimed.
 
     Args:
         bell_fd: the doorbell; stays the caller's.
@@ -46,8 +52,10 @@ class Sentry:
 
     def wait(self) -> bool:
         """Block until a channel has a request (true), or `stop` was called (false)."""
+        if any(lib.mlos_channel_unanswered(mapping.pointer) for mapping in self._mappings):
+            return True
         while not self._stopped:
-            if lib.mlos_port_watch(self._port, -1) == 0:
+            if lib.mlos_port_watch(self._port, nanoseconds(_SLICE_S)) == 0:
                 return True
         return False
 

@@ -255,6 +255,44 @@ def test_a_port_that_stops_claims_nothing_more_but_answers(rig):
     assert port.channels() == []
 
 
+def test_a_worker_that_is_given_a_channel_back_is_rung_for_it(rig):
+    fds = rig.channel()
+    model, port = rig.model(fds), rig.port(fds, lane=3)
+    future = model.submit(X)
+    held = port.poll()
+    port.detach(0, finish=True)
+    assert port.poll() is None
+    segment = Segment(fds[0])
+    assert segment.get("lanes") == 0
+    port.attach(os.dup(fds[0]), os.dup(fds[1]))
+    for _ in range(3):  # it is reminded of the end of the first time, for a request is held
+        assert port.poll() is None
+        assert segment.get("lanes") == 1 << 3
+    held.answer({"y": np.zeros(2)})
+    assert port.poll() is None
+    assert port.channels() == [1]
+    assert segment.get("lanes") == 1 << 3
+    future.result()
+    segment.close()
+
+
+def test_what_was_taken_over_is_run_before_its_channel_is_let_go(rig):
+    fds = rig.channel()
+    model = rig.model(fds)
+    futures = [model.submit(X) for _ in range(3)]
+    die_holding(rig, fds, 2, owner=1)
+    gone = []
+    port = rig.port(fds, owner=2)
+    port.recover(0, 2, ())
+    port.detach(0, finish=True, gone=lambda: gone.append(True))
+    assert step(port) == 2
+    assert gone
+    successor = rig.port(fds, owner=3)
+    assert step(successor) == 1
+    for future in futures:
+        assert (future.result()["y"] == 1).all()
+
+
 # --- recovery -----------------------------------------------------------------------------
 
 

@@ -220,6 +220,8 @@ int64_t mlos_port_receive(mlos_port *port);
 int64_t mlos_port_poll(mlos_port *port);
 /* How many submitted requests nobody has claimed. Any thread, while the channel is mapped. */
 uint64_t mlos_channel_pending(mlos_channel *channel);
+/* How many submitted requests have no answer yet, claimed or not. Likewise. */
+uint64_t mlos_channel_unanswered(mlos_channel *channel);
 /* The same for all channels of a port. Claiming thread. */
 uint64_t mlos_port_pending(mlos_port *port);
 /* Sleep until some channel has a request, and claim nothing: 0, MLOS_E_TIMEOUT or MLOS_E_TICK. */
