@@ -9,6 +9,7 @@ or late answer is seen. `faults` of a plugin version or of a model file name whe
 
 import json
 import shutil
+import threading
 
 SOURCE = """
 import json, os, signal, sys, time
@@ -159,6 +160,6 @@ class Distribution:
 
 def _write(path, text):
     """The file is the old one or the new one, never half of it."""
-    fresh = path.with_name(f"{path.name}.new")
+    fresh = path.with_name(f"{path.name}.{threading.get_ident()}.new")
     fresh.write_text(text)
     fresh.replace(path)

@@ -101,6 +101,7 @@ class Client:
 
     def __init__(self, job, environ):
         self.job = job
+        self.report = Path(job["report"])
         self.process = subprocess.Popen(
             [sys.executable, "-P", CLIENT, json.dumps(job)],
             stdin=subprocess.DEVNULL,
@@ -125,11 +126,9 @@ class Client:
 
     def end(self):
         """Its report, after it has had the answers to all it asked."""
-        self.process.terminate()
-        out, _ = self.process.communicate(timeout=PATIENCE)
-        lines = out.decode().splitlines()
-        assert lines, f"{self.name} ended with {self.process.returncode} and no report"
-        return {"client": self.name, **json.loads(lines[-1])}
+        status = self.process.wait(PATIENCE)
+        assert status == 0, f"{self.name} ended with {status}"
+        return {"client": self.name, **json.loads(self.report.read_text())}
 
     def close(self):
         if self.process.poll() is None:
@@ -148,10 +147,10 @@ class Clients:
             self._page = mmap.mmap(file.fileno(), mmap.PAGESIZE)
         common = {"socket": str(stage.daemon.socket), "page": str(page), "timeout": 60.0}
         common["http"] = stage.http
-        self.clients = [
-            Client({**common, "seed": number, **job}, stage.daemon.environ)
-            for number, job in enumerate(jobs, seed)
-        ]
+        self.clients = []
+        for number, job in enumerate(jobs, seed):
+            own = {"seed": number, "report": str(stage.folder / f"report-{number}.json")}
+            self.clients.append(Client({**common, **own, **job}, stage.daemon.environ))
 
     def phase(self, number):
         self._page[0] = number

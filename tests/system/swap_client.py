@@ -2,9 +2,9 @@
 """A client process that asks while versions change: `python swap_client.py JOB`, JOB in JSON.
 
 It asks in closed loop until SIGTERM; its turns are pairs of a model and a way to ask. It
-writes a line when the first answers are there, and after SIGUSR1 when 20 more are; at its end
-one line of JSON: answers, by whom they were made and when, what went wrong, and a histogram
-of latencies for each phase of the run, which it reads from a shared page.
+writes a line when the first answers are there, and after SIGUSR1 when 20 more are. At its end
+it leaves a report in JSON: answers, by whom they were made and when, what went wrong, and a
+histogram of latencies for each phase of the run, which it reads from a shared page.
 """
 
 import asyncio
@@ -255,7 +255,7 @@ def main():
         page = mmap.mmap(file.fileno(), 1, access=mmap.ACCESS_READ)
     book = Book(page)
     {"sync": Sync, "async": Async, "http": Http}[job["client"]](job, book).run()
-    print(json.dumps(book.report()), flush=True)
+    Path(job["report"]).write_text(json.dumps(book.report()))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ import pytest
 
 from mlos_core.errors import LoadFailed, MlosError, PluginBroken
 
+from . import monkey, swaps
 from . import stage as stages
-from . import swaps
 from .kills import in_shared_memory
 
 FEW = (
@@ -146,3 +146,13 @@ def test_an_answer_out_of_its_time_is_a_fault():
     assert "loaded out of its time" in history.fault("t", (1, 1, 15), 16, 17)
     history.begins("t", (1, 1), began=40, ready=50)
     assert history.fault("t", (1, 1, 45), first_answered=46, last_sent=99) is None
+
+
+# --- everything at once ---------------------------------------------------------------------
+
+
+def test_who_changes_everything_at_once_is_refused_or_served(daemons, plugin_path):
+    row = monkey.run(daemons(), plugin_path, seconds=4.0)
+    assert sum(row["calls"].values()) > 20
+    assert row["errors"] == []
+    assert row["left"] == {}
