@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 import traces
+from mlos_plugin_echo.engine import number_at
 
 from mlos_core.errors import AlreadyExists, MlosError, NotFound, OutOfMemory
 
@@ -350,6 +351,21 @@ def test_a_new_worker_that_is_killed_is_succeeded_by_its_own_version(make_stage)
             # A successor is loaded later, and is as good.
             stage.serves("t", stage.numbers["t"], began)
         sound(stage, clients)
+
+
+@pytest.mark.parametrize(("patience", "ends_on"), [("30", 1), ("0.1", 2)])
+def test_a_stream_ends_on_its_worker_or_goes_on_in_the_next(make_stage, patience, ends_on):
+    stage = make_stage(("s",), MLOS_DRAIN_TIMEOUT=patience)
+    count, prompt = 700, b"a long story"
+    with stage.daemon.connect() as client:
+        stream = client.model("s").stream({"prompt": [prompt]}, parameters={"count": count})
+        events = [next(stream) for _ in range(20)]
+        stage.swap_model("s")
+        events += list(stream)
+        assert events == [number_at(prompt, 0, at) for at in range(count)]
+        with stream.result as result:
+            assert result["numbers"].tolist() == events
+            assert result["who"][:2].tolist() == [1, ends_on]
 
 
 def test_two_swaps_of_one_model_do_not_meet(make_stage, gate):
