@@ -112,6 +112,9 @@ class PluginHost:
         except PluginBroken:
             await self.stop()
             raise
+        except asyncio.CancelledError:
+            self._process.kill()  # likewise; nobody waits for its import any more
+            raise
         self.info = info
         _log.info("host_ready", plugin=self.plugin, pid=self.pid, version=info.version)
         return info
@@ -269,7 +272,9 @@ def _unwanted(pidfd: int) -> None:
 
 def broken(message: HostBroken) -> PluginBroken:
     """The error for what a host said; the traceback rides along for `plugins`."""
-    error = PluginBroken(message.reason, hint="see `mlosctl plugins` for the traceback")
+    # Of a new version that is not taken, or in another interpreter, `plugins` says nothing.
+    hint = "the log of mlosd has the traceback" if message.traceback else ""
+    error = PluginBroken(message.reason, hint=hint)
     error.add_note(message.traceback)
     return error
 

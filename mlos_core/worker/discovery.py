@@ -5,10 +5,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import threading
+import traceback
+from pathlib import Path
+from typing import Final
 
 from mlos_core.errors import PluginBroken
 from mlos_core.ipc.messages import PluginInfo
 from mlos_core.smi import ENTRY_POINT_GROUP, SMI_VERSION, Plugin
+
+_ABOVE: Final = (__file__, "<frozen importlib", str(Path(importlib.__file__ or "").parent))
+"""Files that are part of every import, and tell nothing of a plugin."""
 
 
 def find(name: str) -> importlib.metadata.EntryPoint:
@@ -56,6 +62,14 @@ def load(name: str) -> tuple[Plugin, PluginInfo]:
         formats=tuple(kind.formats),
         framework=str(kind.framework),
     )
+
+
+def format_cause(error: BaseException) -> str:
+    """The traceback of what a plugin raised, from its own first line on."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_ABOVE):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace))
 
 
 def _check_contract(name: str, value: str, kind: object) -> None:

@@ -109,7 +109,9 @@ def serve(name: str, connection: Connection) -> int:
         plugin, info = discovery.load(name)
     except MlosError as err:
         cause = err.__cause__
-        trace = "".join(traceback.format_exception(cause)) if cause else ""
+        trace = discovery.format_cause(cause) if cause else ""
+        if trace:
+            log.error("%s\n%s", err, trace.rstrip())
         connection.send(HostBroken(str(err), trace))
         return err.exit_code
     # What exists now is shared with all workers: keep the collector from touching it.

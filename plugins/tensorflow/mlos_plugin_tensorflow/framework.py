@@ -24,6 +24,6 @@ except ModuleNotFoundError as err:
     raise ImportError(
         f"TensorFlow is not installed, or not wholly (no module {missing!r}); "
         "pip install 'mlos-plugin-tensorflow[tensorflow]'"
-    ) from err
+    ) from None
 
 __all__ = ["h5py", "keras", "tf"]

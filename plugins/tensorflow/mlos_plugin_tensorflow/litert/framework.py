@@ -17,7 +17,7 @@ except ModuleNotFoundError as err:
     raise ImportError(
         f"LiteRT is not installed, or not wholly (no module {missing!r}); "
         "pip install 'mlos-plugin-tensorflow[tflite]'"
-    ) from err
+    ) from None
 
 VERSION: Final = importlib.metadata.version("ai-edge-litert")
 
