@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Callable
 from typing import Final
 
 from mlos_core.config import Config
@@ -340,8 +341,13 @@ class Book:
             close_all((channel.segment, channel.eventfd, channel.pidfd))
         self._channels.clear()
 
-    async def wait_served(self, channel: Channel, within: float) -> None:
+    async def wait_served(
+        self, channel: Channel, within: float, wake: Callable[[Deployment], None]
+    ) -> None:
         """Wait until a worker serves the channel.
+
+        `wake` is called with its version should that be unloaded meanwhile: no request can
+        come that would load it, for the client does not have the channel yet.
 
         Raises:
             MlosError: nobody does, and why.
@@ -350,6 +356,8 @@ class Book:
         def served() -> bool:
             if channel.dropped:
                 raise channel.problem or Unavailable("the channel was closed meanwhile")
+            if channel.deployment.asleep:
+                wake(channel.deployment)
             return bool(channel.served)
 
         await channel.model.wait_until(served, within, channel.deployment)

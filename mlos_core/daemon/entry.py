@@ -88,7 +88,7 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if self.memory < 0:
             raise InvalidInput(f"a model cannot take {self.memory} bytes", hint="give 0 or more")
-        if self.keep_alive < 0 and self.keep_alive != -1:
+        if not (self.keep_alive >= 0 or self.keep_alive == -1):
             raise InvalidInput(
                 f"keep_alive is {self.keep_alive:g}", hint="give seconds, or -1 for no limit"
             )

@@ -16,7 +16,7 @@ from mlos_core.daemon.interpreters import interpreter
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.operations import Operations
 from mlos_core.daemon.plugins import PluginStatus
-from mlos_core.daemon.swaps import Canary, Change
+from mlos_core.daemon.swaps import Canary, Change, canary_of
 from mlos_core.errors import AlreadyExists
 
 _log = Log("service")
@@ -93,7 +93,7 @@ class PluginOperations(Operations):
         self._plugin_swaps.add(key)
         began = asyncio.get_running_loop().time()
         try:
-            old, new, models = await self._swap(key, Canary(canary, max_error_rate), timeout)
+            old, new, models = await self._swap(key, canary_of(canary, max_error_rate), timeout)
         finally:
             self._plugin_swaps.discard(key)
         seconds = round(asyncio.get_running_loop().time() - began, 3)

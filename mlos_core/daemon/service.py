@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
+
+import msgspec
 
 from mlos_core import __version__
 from mlos_core.client import AsyncClient, connect_async
@@ -130,11 +133,7 @@ class Service(ModelOperations, PluginOperations):
                 f"user {uid} may not {what}", hint="ask the user who runs the daemon"
             )
         function: Callable[..., Awaitable[Any]] = getattr(self, method)
-        try:
-            inspect.signature(function).bind(**params)
-        except TypeError as err:
-            raise InvalidInput(f"{method}: {err}", hint="see the documentation") from None
-        return await function(**params)
+        return await function(**_converted(method, function, params))
 
     # --- state ------------------------------------------------------------------------
 
@@ -180,3 +179,29 @@ class Service(ModelOperations, PluginOperations):
             return False
         models = self.supervisor.models.values()
         return all(model.state in ("ready", "failed", "draining") for model in models)
+
+
+def _converted(
+    method: str, function: Callable[..., Awaitable[Any]], params: dict[str, Any]
+) -> dict[str, Any]:
+    """What a peer sent, as the method's hints want it.
+
+    Raises:
+        InvalidInput: a name or a type does not fit, or a number is none.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    try:
+        signature.bind(**params)
+    except TypeError as err:
+        raise InvalidInput(f"{method}: {err}", hint="see the documentation") from None
+    converted = {}
+    for name, value in params.items():
+        try:
+            converted[name] = msgspec.convert(value, signature.parameters[name].annotation)
+        except msgspec.ValidationError as err:
+            raise InvalidInput(f"{method}: {name}: {err}", hint="correct the value") from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidInput(f"{method}: {name} is {value}", hint="give a number")
+    if converted.get("timeout", 0) < 0:
+        raise InvalidInput(f"{method}: a timeout below 0", hint="give seconds")
+    return converted

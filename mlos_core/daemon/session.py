@@ -195,7 +195,7 @@ class ClientSession:
     async def _hand_over(self, id: int, channel: Channel, within: float) -> None:
         model = channel.model
         try:
-            await self._book.wait_served(channel, within)
+            await self._book.wait_served(channel, within, self._supervisor.loader.wake)
             deployment = channel.deployment
             proving = model.workers.get(channel.only)
             signature = proving.signature if proving is not None else deployment.signature

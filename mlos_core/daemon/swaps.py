@@ -22,8 +22,9 @@ from mlos_core.daemon.entry import ModelEntry
 from mlos_core.daemon.host import PluginHost
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.supervisor import Supervisor
-from mlos_core.errors import DeadlineExceeded, ModelFailed, Unavailable
+from mlos_core.errors import DeadlineExceeded, InvalidInput, ModelFailed, Unavailable
 
+LONGEST_CANARY: Final = 7 * 24 * 3600
 _LOOK: Final = 0.1
 _ENOUGH: Final = 5
 """Failures after which a canary is judged before its window ends."""
@@ -45,6 +46,17 @@ class Canary(msgspec.Struct, frozen=True):
 
     seconds: float = 0.0
     max_error_rate: float = 0.05
+
+
+def canary_of(seconds: float, max_error_rate: float) -> Canary:
+    """A canary as a user asks for it; raises `InvalidInput` for an impossible one."""
+    if not (0 <= seconds <= LONGEST_CANARY and 0 <= max_error_rate <= 1):
+        raise InvalidInput(
+            "the canary's window or error rate is not possible",
+            hint=f"canary is seconds, from 0 to {LONGEST_CANARY}; max_error_rate lies between 0 "
+            "and 1",
+        )
+    return Canary(seconds, max_error_rate)
 
 
 class Swaps:
