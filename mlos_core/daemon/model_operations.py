@@ -19,7 +19,7 @@ from mlos_core.daemon.operations import Operations
 from mlos_core.daemon.registry import unknown_version
 from mlos_core.daemon.reports import info_of
 from mlos_core.daemon.route import Chooser, check_weights
-from mlos_core.daemon.swaps import Canary, Change
+from mlos_core.daemon.swaps import Canary, Change, canary_of
 from mlos_core.errors import DeadlineExceeded, InvalidInput, MlosError, NotFound
 
 _log = Log("service")
@@ -233,7 +233,7 @@ class ModelOperations(Operations):
         await self._exchange(
             deployment,
             entry,
-            _canary(canary, max_error_rate),
+            canary_of(canary, max_error_rate),
             timeout,
             same_signature=not allow_new_signature,
         )
@@ -285,6 +285,8 @@ class ModelOperations(Operations):
         back: bool = False,
     ) -> None:
         old = deployment.version
+        while deployment.unloading:
+            await deployment.model.next_change()
 
         def promoted() -> None:
             # The old registration stays on disk until the new one serves: a crash before,
@@ -419,15 +421,6 @@ def _route(weights: dict[str, float] | None, version: str) -> Route:
         check_weights(weights)
         return Route("weighted", weights=dict(weights))
     return Route("pinned", version) if version else Route()
-
-
-def _canary(seconds: float, max_error_rate: float) -> Canary:
-    if not (seconds >= 0 and 0 <= max_error_rate <= 1):
-        raise InvalidInput(
-            "the canary's window or error rate is not possible",
-            hint="canary is seconds, at least 0; max_error_rate lies between 0 and 1",
-        )
-    return Canary(seconds, max_error_rate)
 
 
 def _entry(**fields: Any) -> ModelEntry:
