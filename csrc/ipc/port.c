@@ -274,7 +274,8 @@ uint64_t mlos_channel_pending(mlos_channel *c) {
 uint64_t mlos_channel_unanswered(mlos_channel *c) {
     uint64_t count = 0;
     for (uint32_t i = 0; i < c->slot_count; i++) {
-        uint32_t state = mlos_word_state(atomic_load_explicit(&c->slots[i].word, memory_order_acquire));
+        uint64_t word = atomic_load_explicit(&c->slots[i].word, memory_order_acquire);
+        uint32_t state = mlos_word_state(word);
         count += state == MLOS_FILLED || state == MLOS_TAKEN;
     }
     return count;

@@ -172,18 +172,28 @@ class Loader:
         Raises:
             DeadlineExceeded: they did not end, although they were told to and then killed.
         """
-        supervisor, model = self._supervisor, deployment.model
         if deployment.asleep or deployment.unloading:
             return
         deployment.unloading = True
+        title = deployment.entry.title
+        # Who asked may hang up: half an unload would be a version that nothing starts again.
+        task = self._tasks.spawn(self._unload(deployment), f"unload {title}")
         try:
-            supervisor.unload(deployment)
             async with asyncio.timeout(self._config.drain_timeout * 2):
-                while deployment.workers:
-                    await model.next_change()
+                await asyncio.shield(task)
         except TimeoutError:
-            title = deployment.entry.title
-            raise DeadlineExceeded(f"the workers of {title!r} do not end") from None
+            raise DeadlineExceeded(
+                f"the workers of {title!r} do not end, although they were killed",
+                hint="see what they wait for in the kernel; the unload goes on",
+            ) from None
+        await self._supervisor.release_hosts()
+
+    async def _unload(self, deployment: Deployment) -> None:
+        supervisor, model = self._supervisor, deployment.model
+        supervisor.unload(deployment)
+        try:
+            while deployment.workers:
+                await model.next_change()
         finally:
             deployment.unloading = False
         if deployment.ending is None:
@@ -192,7 +202,7 @@ class Loader:
         _log.info("model_unloaded", model=deployment.entry.title)
         self.sentries.look(deployment)
         model.changed()
-        await supervisor.release_hosts()
+        self._tasks.spawn(supervisor.release_hosts(), "release hosts")
 
     async def _keep(self) -> None:
         while True:

@@ -150,14 +150,20 @@ class Supervisor:
         return fleet
 
     async def remove(self, name: str) -> None:
-        """Drain the workers of a model, then end its channels."""
+        """Drain the workers of a model, then end its channels; also if who asked hangs up."""
         model = self.get(name)
+        await asyncio.shield(self._tasks.spawn(self._remove(model), f"remove {name}"))
+
+    async def _remove(self, model: ManagedModel) -> None:
+        name = model.name
         error = NotFound(f"model {name!r} is unregistered", hint="register it again")
         model.ending = error
         model.changed()
         for fleet in model.fleets:
             self._retire(fleet)
         await self._wait_empty(model)
+        for deployment in model.deployments.values():
+            self.loader.sentries.relieve(deployment)
         self.book.drop_model(model, error)
         close_bell(model)
         model.unloaded = True
@@ -167,11 +173,20 @@ class Supervisor:
         await self.release_hosts()
 
     async def remove_version(self, deployment: Deployment) -> None:
-        """Drain the workers of one version; clients that follow the route go on elsewhere."""
+        """Drain the workers of one version; clients that follow the route go on elsewhere.
+
+        It goes on if who asked hangs up.
+        """
+        title = deployment.entry.title
+        removal = self._tasks.spawn(self._remove_version(deployment), f"remove {title}")
+        await asyncio.shield(removal)
+
+    async def _remove_version(self, deployment: Deployment) -> None:
         model = deployment.model
         title = deployment.entry.title
         deployment.removed = NotFound(f"model {title!r} is unregistered", hint="register it again")
         model.deployments.pop(deployment.version, None)
+        self.loader.sentries.relieve(deployment)
         for channel in deployment.channels:
             if channel.wanted:
                 self.book.drop(channel, deployment.removed)
