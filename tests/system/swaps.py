@@ -120,17 +120,32 @@ def attempt(stage, kind, name):
 
 
 def storm(stage, clients, plan, quiet, swapping, change=change):
-    """Phases of `quiet` seconds without and `swapping` seconds with changes, until all are done."""
+    """Phases of `quiet` seconds without and `swapping` seconds with changes, until all are done.
+
+    SIGINT, to this process alone, ends it sooner, with the result of what was done.
+    """
     plan = collections.deque(plan)
-    while plan:
-        clients.phase(stages.QUIET)
-        time.sleep(quiet)
-        clients.phase(stages.SWAPPING)
-        end = time.monotonic() + swapping
-        while plan and time.monotonic() < end:
-            change(stage, *plan.popleft())
+    with _interruptible() as interrupted:
+        while plan and not interrupted:
+            clients.phase(stages.QUIET)
+            time.sleep(quiet)
+            clients.phase(stages.SWAPPING)
+            end = time.monotonic() + swapping
+            while plan and not interrupted and time.monotonic() < end:
+                change(stage, *plan.popleft())
     clients.phase(stages.QUIET)
     time.sleep(quiet)
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """A list that is no longer empty once SIGINT came."""
+    came = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # --- what came of it ----------------------------------------------------------------------
