@@ -133,9 +133,13 @@ class Book:
         """
         self.check_limits(*size)
         self._opening += 1
+        # Reserving memory touches every page: not on the event loop.
+        making = asyncio.ensure_future(asyncio.to_thread(segments.create, *size))
         try:
-            # Reserving memory touches every page: not on the event loop.
-            segment = await asyncio.to_thread(segments.create, *size)
+            segment = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(_unwanted)
+            raise
         finally:
             self._opening -= 1
         eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -361,6 +365,12 @@ class Book:
             return bool(channel.served)
 
         await channel.model.wait_until(served, within, channel.deployment)
+
+
+def _unwanted(making: asyncio.Future[int]) -> None:
+    """Its client left while the segment was made."""
+    if not making.cancelled() and making.exception() is None:
+        os.close(making.result())
 
 
 def _mark_closed(channel: Channel, error: MlosError) -> None:

@@ -345,6 +345,9 @@ class Crew:
         elif worker.state in ("loading", "warming"):
             timeout = self._config.load_timeout
             worker.set_timer("load", self._loop.call_later(timeout, self._load_timed_out, worker))
+        elif worker.state == "draining":
+            timeout = self._config.drain_timeout
+            worker.set_timer("drain", self._loop.call_later(timeout, worker.kill))
         worker.fleet.model.changed()
 
     # --- burying ----------------------------------------------------------------------

@@ -175,6 +175,7 @@ class Loader:
         if deployment.asleep or deployment.unloading:
             return
         deployment.unloading = True
+        self._supervisor.unload(deployment)
         title = deployment.entry.title
         # Who asked may hang up: half an unload would be a version that nothing starts again.
         task = self._tasks.spawn(self._unload(deployment), f"unload {title}")
@@ -190,7 +191,6 @@ class Loader:
 
     async def _unload(self, deployment: Deployment) -> None:
         supervisor, model = self._supervisor, deployment.model
-        supervisor.unload(deployment)
         try:
             while deployment.workers:
                 await model.next_change()

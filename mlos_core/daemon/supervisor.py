@@ -152,13 +152,12 @@ class Supervisor:
     async def remove(self, name: str) -> None:
         """Drain the workers of a model, then end its channels; also if who asked hangs up."""
         model = self.get(name)
-        await asyncio.shield(self._tasks.spawn(self._remove(model), f"remove {name}"))
-
-    async def _remove(self, model: ManagedModel) -> None:
-        name = model.name
         error = NotFound(f"model {name!r} is unregistered", hint="register it again")
         model.ending = error
         model.changed()
+        await asyncio.shield(self._tasks.spawn(self._remove(model, error), f"remove {name}"))
+
+    async def _remove(self, model: ManagedModel, error: MlosError) -> None:
         for fleet in model.fleets:
             self._retire(fleet)
         await self._wait_empty(model)
@@ -167,8 +166,8 @@ class Supervisor:
         self.book.drop_model(model, error)
         close_bell(model)
         model.unloaded = True
-        if self.models.get(name) is model:
-            del self.models[name]
+        if self.models.get(model.name) is model:
+            del self.models[model.name]
         model.changed()
         await self.release_hosts()
 
@@ -178,18 +177,18 @@ class Supervisor:
         It goes on if who asked hangs up.
         """
         title = deployment.entry.title
-        removal = self._tasks.spawn(self._remove_version(deployment), f"remove {title}")
+        error = NotFound(f"model {title!r} is unregistered", hint="register it again")
+        deployment.removed = error
+        deployment.model.deployments.pop(deployment.version, None)
+        removal = self._tasks.spawn(self._remove_version(deployment, error), f"remove {title}")
         await asyncio.shield(removal)
 
-    async def _remove_version(self, deployment: Deployment) -> None:
+    async def _remove_version(self, deployment: Deployment, error: MlosError) -> None:
         model = deployment.model
-        title = deployment.entry.title
-        deployment.removed = NotFound(f"model {title!r} is unregistered", hint="register it again")
-        model.deployments.pop(deployment.version, None)
         self.loader.sentries.relieve(deployment)
         for channel in deployment.channels:
             if channel.wanted:
-                self.book.drop(channel, deployment.removed)
+                self.book.drop(channel, error)
         self.rebalance(model)
         # The channels are another version's before the last worker that looks at them goes.
         await self.settle_channels(model)
@@ -198,7 +197,7 @@ class Supervisor:
                 self._retire(fleet)
         while deployment.workers:
             await model.next_change()
-        self.book.drop_version(deployment, deployment.removed)
+        self.book.drop_version(deployment, error)
         model.changed()
         await self.release_hosts()
 
@@ -240,8 +239,10 @@ class Supervisor:
             following.remove(channel)
             self.book.move(channel, model.deployments[target])
         for deployment in model.deployments.values():
-            if deployment.asleep and deployment.channels:
-                self.loader.wake(deployment)
+            if deployment.asleep and any(channel.served for channel in deployment.channels):
+                self.loader.wake(deployment)  # another version still answers what is its own
+            else:
+                self.loader.sentries.look(deployment)
         model.changed()
 
     def set_route(self, model: ManagedModel, route: Route) -> None:
@@ -430,6 +431,7 @@ class Supervisor:
         if fleet is deployment.candidate:
             deployment.candidate = None
         elif fleet is deployment.fleet:
+            self.rebalance(deployment.model)  # who follows the route goes on elsewhere
             self.book.drop_version(deployment, error)
         deployment.model.changed()
 

@@ -97,6 +97,8 @@ class Swaps:
                 await self._wait(fleet, lambda fleet=fleet: fleet.all_proven, end)  # type: ignore[misc]
             await self._join(fleets, end)
             await self._watch(fleets, canary)
+            for fleet in fleets:  # one may have been unloaded while another was waited for
+                _raise_if_over(fleet)
         except BaseException as err:
             for fleet in fleets:
                 self._supervisor.abandon(fleet)

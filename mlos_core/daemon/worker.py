@@ -134,8 +134,14 @@ class Worker:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._samples[id] = future
         self.peer.send(AskSamples(id))
-        await asyncio.wait((future,), timeout=within)
-        del self._samples[id]
+        try:
+            await asyncio.wait((future,), timeout=within)
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                os.close(future.result())
+            raise
+        finally:
+            del self._samples[id]  # what comes later is closed
         return future.result() if future.done() and not future.cancelled() else -1
 
     def told_samples(self, message: SamplesTaken, fds: list[int]) -> None:

@@ -31,7 +31,8 @@ class Channels:
     def __init__(self, port: Port) -> None:
         self._port = port
         self._by_name: dict[str, Channel] = {}
-        self._releasing: dict[str, Channel] = {}
+        # One that was given back may be let go again while the first time is not over.
+        self._releasing: set[Channel] = set()
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -63,29 +64,36 @@ class Channels:
 
     def detach(self, name: str) -> None:
         """Let a channel go. An unknown name is fine: both ends may do it at once."""
-        for channel in (self._by_name.pop(name, None), self._releasing.pop(name, None)):
-            if channel is not None:
-                self._port.detach(channel.index)
-                os.close(channel.pidfd)
+        ending = self._released_of(name)
+        self._releasing.difference_update(ending)
+        if (channel := self._by_name.pop(name, None)) is not None:
+            ending.append(channel)
+        for channel in ending:
+            self._port.detach(channel.index)
+            os.close(channel.pidfd)
 
-    def release(self, name: str, gone: Callable[[str], None]) -> None:
+    def release(self, name: str, gone: Callable[[Channel], None]) -> bool:
         """Others serve this channel: finish what is held of it, then let it go.
 
-        `gone` is called with the name by another thread; hand it to `released`.
+        `gone` is called by another thread with what to hand to `released`. False: it is
+        not served.
         """
         channel = self._by_name.pop(name, None)
         if channel is None:
-            gone(name)
-            return
-        self._releasing[name] = channel
-        self._port.detach(channel.index, finish=True, gone=lambda: gone(name))
+            return False
+        self._releasing.add(channel)
+        self._port.detach(channel.index, finish=True, gone=lambda: gone(channel))
+        return True
 
-    def released(self, name: str) -> bool:
-        """A release is done. False if the channel is served again by now."""
-        channel = self._releasing.pop(name, None)
-        if channel is not None:
+    def released(self, channel: Channel) -> bool:
+        """A release is done. False if the channel is served again by now, or held still."""
+        if channel in self._releasing:
+            self._releasing.remove(channel)
             os.close(channel.pidfd)
-        return name not in self._by_name
+        return channel.name not in self._by_name and not self._released_of(channel.name)
+
+    def _released_of(self, name: str) -> list[Channel]:
+        return [channel for channel in self._releasing if channel.name == name]
 
     def recover(self, name: str, limit: int, alive: tuple[int, ...]) -> None:
         """Take over what dead workers left in a channel.
@@ -117,7 +125,7 @@ class Channels:
 
     def close(self) -> None:
         """Close the clients' pidfds; the channels themselves go with the port."""
-        for channel in (*self, *self._releasing.values()):
+        for channel in (*self, *self._releasing):
             os.close(channel.pidfd)
         self._by_name.clear()
         self._releasing.clear()

@@ -49,7 +49,7 @@ from mlos_core.ipc.messages import (
     WorkerState,
 )
 from mlos_core.types import Signature
-from mlos_core.worker.channels import Channels
+from mlos_core.worker.channels import Channel, Channels
 from mlos_core.worker.link import Link
 from mlos_core.worker.orphan import Orphanhood
 from mlos_core.worker.port import Port
@@ -96,7 +96,7 @@ class Control:
         self._orphanhood = Orphanhood(spec.orphan_grace)
         self._reports: deque[WorkerReport] = deque()
         self._broken: deque[tuple[int, str]] = deque()
-        self._gone: deque[str] = deque()
+        self._gone: deque[Channel] = deque()
         self._finished = False
         self._state: WorkerState = "loading"
         self._signature: Signature | None = None
@@ -179,9 +179,9 @@ class Control:
         while self._broken:
             self._let_go(*self._broken.popleft())
         while self._gone:
-            name = self._gone.popleft()
-            if self._channels.released(name):
-                self._link.send(Unserved(name))
+            channel = self._gone.popleft()
+            if self._channels.released(channel):
+                self._link.send(Unserved(channel.name))
         self._link.flush()
         self._look_after_orphan(time.monotonic())
 
@@ -230,7 +230,8 @@ class Control:
                 self._channels.detach(name)
                 self._link.send(Unserved(name))
             case Release(channel=name):
-                self._channels.release(name, self._released)
+                if not self._channels.release(name, self._released):
+                    self._link.send(Unserved(name))
             case Recover():
                 self._recover(message)
             case Drain():
@@ -256,9 +257,9 @@ class Control:
         else:
             self._link.send(Serving(message.channel))
 
-    def _released(self, name: str) -> None:
-        # Called by the claiming thread, or by this one.
-        self._gone.append(name)
+    def _released(self, channel: Channel) -> None:
+        # Called by the claiming thread.
+        self._gone.append(channel)
         self._wake()
 
     def _recover(self, message: Recover) -> None:

@@ -62,6 +62,7 @@ def test_a_version_nobody_asks_stays_unloaded_whatever_becomes_of_the_others(dae
     register(daemon, echo_file(), version="2", add=True)
     with daemon.connect() as client:
         old, new = client.model("m", version="1"), client.model("m")
+        old.ping()
         client.call("unload_model", name="m", version="1")
         (worker,) = client.call("model", name="m")["workers"]
         os.kill(worker["pid"], signal.SIGKILL)
@@ -70,3 +71,20 @@ def test_a_version_nobody_asks_stays_unloaded_whatever_becomes_of_the_others(dae
         assert states(daemon) == {"1": "unloaded", "2": "ready"}
         old.infer(ONES, timeout=20)
         assert states(daemon) == {"1": "ready", "2": "ready"}
+
+
+def test_a_version_that_fails_leaves_its_requests_to_the_route(daemon, make_plugin, tmp_path):
+    broken = tmp_path / "broken"
+    register(daemon, make_plugin("good"), version="1")
+    load = f"if os.path.exists({str(broken)!r}): raise LoadFailed('it is broken')"
+    register(daemon, make_plugin("bad", load=load), version="2", add=True)
+    with daemon.connect() as client:
+        model = client.model("m")
+        model.ping()
+        (worker,) = (w for w in client.call("model", name="m")["workers"] if w["version"] == "2")
+        os.kill(worker["pid"], signal.SIGSTOP)
+        future = model.submit(ONES)
+        broken.touch()
+        os.kill(worker["pid"], signal.SIGKILL)
+        np.testing.assert_array_equal(future.result(20)["y"], ONES["x"] * 2)
+        assert states(daemon) == {"1": "ready", "2": "failed"}
