@@ -155,10 +155,11 @@ class Subject:
             handle.close()
             self.unregister(name)
 
-    def handle(self, name: str, client: Client | None = None) -> Model:
-        """A handle on a model, with a deadline for every request."""
+    def handle(self, name: str, client: Client | None = None, room: int = 0) -> Model:
+        """A handle on a model, with a deadline for every request and at least `room` bytes."""
+        size = max(room, _ARENA)
         return (client or self.client).model(
-            name, request_bytes=_ARENA, reply_bytes=_ARENA, timeout=self.target.timeout
+            name, request_bytes=size, reply_bytes=size, timeout=self.target.timeout
         )
 
     def needs_path(self) -> Path:

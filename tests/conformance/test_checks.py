@@ -48,6 +48,11 @@ def test_a_check_passes_where_the_plugin_is_right(judge, name):
     assert found.outcome == "pass", found
 
 
+def test_inputs_that_are_large_find_room_for_all_that_are_held(judge):
+    found = judge("answers that are held stay right", "wide")
+    assert found.outcome == "pass", found
+
+
 def test_a_model_that_is_not_batched_skips_batches(judge):
     found = judge("an empty batch does not end the worker", "fixed")
     assert (found.outcome, found.reason) == ("skip", "the model is not batched")

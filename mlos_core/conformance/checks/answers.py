@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -19,6 +20,9 @@ _TURNS: Final = 12
 _HELD: Final = 6
 _VIEW_BYTES: Final = 4096
 """Smaller answers are copied out of shared memory."""
+_QUESTION_BYTES: Final = 4 << 20
+"""What the rows of a question may take that are to make an answer larger."""
+_MOST_ROOM: Final = 1 << 29
 
 
 def outputs_are_what_the_signature_says(subject: Subject) -> str:
@@ -67,24 +71,33 @@ def concurrent_clients_get_each_their_own_answer(subject: Subject) -> None:
 def answers_that_are_held_stay_right(subject: Subject) -> None:
     """Nothing is written into memory that was answered with before."""
     questions = _large_questions(subject)
-    held = [
-        (subject.model.infer(inputs, parameters=subject.parameters), want)
-        for inputs, want in (questions * _HELD)[:_HELD]
-    ]
-    for inputs, _ in questions:
-        subject.ask(inputs)
-    for result, want in held:
-        if wrong := comparing.difference(result, want):
-            raise Failed(wrong)
-        result.release()
+    with contextlib.closing(subject.handle(NAME, room=_room(questions))) as model:
+        held = [
+            (model.infer(inputs, parameters=subject.parameters), want)
+            for inputs, want in (questions * _HELD)[:_HELD]
+        ]
+        for inputs, _ in questions:
+            subject.ask(inputs, model)
+        for result, want in held:
+            if wrong := comparing.difference(result, want):
+                raise Failed(wrong)
+            result.release()
+
+
+def _room(questions: list[tuple[Inputs, dict[str, Array]]]) -> int:
+    """Bytes for all that are held at a time, inputs or answers, and as much again."""
+    largest = max(sum(a.nbytes for a in part.values()) for both in questions for part in both)
+    return min(2 * (_HELD + 2) * largest, _MOST_ROOM)
 
 
 def _large_questions(subject: Subject) -> list[tuple[Inputs, dict[str, Array]]]:
     """With answers that are views of shared memory, where rows can make them large enough."""
     if not subject.signature.batched:
         return _questions(subject)
-    row = sum(array.nbytes for array in subject.ask(subject.rows(1)).values())
-    count = _VIEW_BYTES // max(1, row) + 1
+    one = subject.rows(1)
+    asked, answered = (sum(a.nbytes for a in part.values()) for part in (one, subject.ask(one)))
+    most = max(1, _QUESTION_BYTES // max(1, asked))
+    count = min(_VIEW_BYTES // max(1, answered) + 1, most)
     every = [subject.rows(count, seed) for seed in range(2)]
     return [(inputs, subject.ask(inputs)) for inputs in every]
 
