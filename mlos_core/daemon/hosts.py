@@ -8,7 +8,7 @@ whoever was forked by the old one lives on without it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mlos_core.daemon import interpreters
 from mlos_core.daemon.host import OnExited, PluginHost
@@ -218,11 +218,14 @@ class Hosts:
             except MlosError as err:
                 _log.warning("host_not_warm", plugin=plugin, reason=str(err))
 
-    async def release(self, used: set[Key]) -> None:
-        """Stop every host that is neither used nor kept warm: frameworks are heavy."""
+    async def release(self, used: Callable[[], set[Key]]) -> None:
+        """Stop every host that is neither used nor kept warm: frameworks are heavy.
+
+        Asked anew for each, for stopping one takes time.
+        """
         for key, host in list(self._hosts.items()):
             kept = not key[1] and key[0] in self._warm
-            if key not in used and not kept and key not in self._starting:
+            if key not in used() and not kept and key not in self._starting:
                 await host.stop()
 
     def statuses(self) -> list[PluginStatus]:

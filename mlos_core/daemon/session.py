@@ -158,7 +158,14 @@ class ClientSession:
         channel.wanted = wanted
         channel.only = message.worker if self._pid == os.getpid() else 0
         self._keep(channel)
+        if not (wanted or channel.only) and self._is_past(deployment):
+            self._supervisor.rebalance(model)
         await self._hand_over(message.id, channel, within)
+
+    def _is_past(self, deployment: Deployment) -> bool:
+        """Whether the route turned away from it while its channel was made."""
+        model, version = deployment.model, deployment.version
+        return model.deployments.get(version) is not deployment or version not in model.shares
 
     def _of_worker(self, model: ManagedModel, owner: int) -> Deployment:
         worker = model.workers.get(owner)
@@ -221,8 +228,6 @@ class ClientSession:
                 channel = self._adopt(message.channel, deployment, left)
             channel.wanted = wanted
             self._keep(channel)
-            if channel.deployment.asleep:
-                await self._supervisor.loader.begin(channel.deployment)
         finally:
             framing.close_all(left)
         _log.info("channel_resumed", client=self._pid, channel=channel.id[:8])

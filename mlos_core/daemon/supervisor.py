@@ -83,7 +83,7 @@ class Supervisor:
 
     async def release_hosts(self) -> None:
         """Stop the hosts that nobody needs."""
-        await self.hosts.release(self.hosts_in_use())
+        await self.hosts.release(self.hosts_in_use)
 
     # --- models come and go -----------------------------------------------------------
 
