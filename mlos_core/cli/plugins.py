@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib.metadata
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from mlos_core.cli import private, render, scaffold
 from mlos_core.cli.context import Context, command
 from mlos_core.cli.inputs import pairs
 from mlos_core.conformance import Outcome, Target, check_plugin
-from mlos_core.errors import InvalidInput
+from mlos_core.errors import AlreadyExists, InvalidInput, NotFound
 from mlos_core.smi import ENTRY_POINT_GROUP
 from mlos_core.types import Array
 
@@ -32,10 +33,13 @@ QUICK: Final = {
 """Of the daemon that a check runs: it is to see crashes, and not to wait after them."""
 
 
+def _names() -> list[str]:
+    """Plugins of this interpreter."""
+    return sorted({p.name for p in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)})
+
+
 def _installed(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Plugins of this interpreter, for completion."""
-    names = {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
-    return sorted(name for name in names if name.startswith(incomplete))
+    return [name for name in _names() if name.startswith(incomplete)]
 
 
 @click.group(invoke_without_command=True)
@@ -71,12 +75,17 @@ def list_(context: Context) -> None:
 @command
 def new(context: Context, name: str, path: Path | None) -> None:
     """Write a plugin NAME to start from: it installs, and passes its tests and `check`."""
+    if name in _names():
+        raise AlreadyExists(
+            f"a plugin {name!r} is installed, and two of one name are a conflict",
+            hint="choose another name, or uninstall that one",
+        )
     made = scaffold.write(name, path)
     if context.as_json:
         render.print_json({"name": name, "path": str(made)})
         return
     click.echo(f"{made} is a plugin; next:\n")
-    click.echo(f"  pip install -e {made}\n  mlosctl plugins check {name}\n  pytest {made}")
+    click.echo(f"  pip install -e '{made}[test]'\n  mlosctl plugins check {name}\n  pytest {made}")
 
 
 # --- check ------------------------------------------------------------------------------------
@@ -97,6 +106,8 @@ def check(context: Context, name: str, **given: Any) -> None:
     model = given["model"]
     if model is not None and not model.exists():
         raise InvalidInput(f"there is no file or folder {model}", hint="check --model")
+    if not given["plugin_python"]:
+        _check_installed(name)
     target = Target(
         plugin=name,
         model=model.absolute() if model is not None else None,
@@ -116,6 +127,16 @@ def check(context: Context, name: str, **given: Any) -> None:
         click.echo(", ".join(f"{count} {kind}" for kind, count in counts.items()))
     if counts["fail"]:
         sys.exit(1)
+
+
+def _check_installed(name: str) -> None:
+    names = _names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        raise NotFound(
+            f"no plugin {name!r} is installed in this environment ({sys.prefix})",
+            hint=f"did you mean {near[0]!r}?" if near else "pip install it here first",
+        )
 
 
 def _run(target: Target) -> Iterator[Outcome]:
@@ -148,7 +169,7 @@ def _read_inputs(path: Path | None) -> dict[str, Array] | None:
 
 @plugins.command()
 @click.argument("name", shell_complete=_installed)
-@click.option("--python", default="", metavar="VENV", help="Another interpreter for the new one.")
+@click.option("--python", default="", metavar="VENV", help="The interpreter its models run in.")
 @click.option("--canary", default=0.0, show_default=True, help="Seconds of old and new together.")
 @click.option("--max-error-rate", default=0.05, show_default=True, help="More: roll back.")
 @click.option("--timeout", default=300.0, show_default=True, help="Seconds to wait.")

@@ -54,6 +54,12 @@ def test_nothing_is_written_over(tmp_path):
         scaffold.write("acme", tmp_path)
 
 
+def test_a_plugin_gets_no_name_that_an_installed_one_has(tmp_path):
+    done = mlosctl("plugins", "new", "echo", "--path", str(tmp_path / "new"))
+    assert "is installed" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
 def test_names_in_the_template_fit_each_other():
     files = scaffold.render("my-own")
     assert "class MyOwnPlugin(Plugin):" in files["mlos_plugin_my_own/plugin.py"]
@@ -80,11 +86,21 @@ def test_a_new_plugin_installs_passes_its_tests_and_conforms(tmp_path):
 
 
 def test_a_check_tells_what_it_found_and_leaves_with_a_code(tmp_path):
-    done = mlosctl("plugins", "check", "no-such-plugin", "--json")
+    meta = tmp_path / "torn-1.0.dist-info"
+    meta.mkdir()
+    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: torn\nVersion: 1.0\n")
+    (meta / "entry_points.txt").write_text("[mlos.plugins]\ntorn = not_there_at_all:Torn\n")
+    done = mlosctl("plugins", "check", "torn", "--json", PYTHONPATH=str(tmp_path))
     found = json.loads(done.stdout)
     assert done.returncode == 1
     assert found["fail"] >= 1
-    assert "0 installed plugins" in found["checks"][0]["reason"]
+    assert "not_there_at_all" in found["checks"][0]["reason"]
+
+
+def test_a_plugin_that_is_not_installed_is_not_checked():
+    done = mlosctl("plugins", "check", "ecko")
+    assert done.returncode == 66
+    assert "did you mean 'echo'?" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["echo", "python"])
