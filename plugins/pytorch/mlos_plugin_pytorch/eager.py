@@ -84,7 +84,7 @@ def _from_file(folder: Path, name: str) -> Any:
     folder_name = str(folder.resolve())
     if folder_name not in sys.path:
         sys.path.append(folder_name)  # what it imports may lie beside it, too
-    spec = importlib.util.spec_from_file_location(f"mlos_model_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"mlos_pytorch_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise LoadFailed(f"{path} is no Python file")
     code = importlib.util.module_from_spec(spec)
