@@ -22,6 +22,8 @@ from mlos_plugin_onnx.protobuf import Malformed, fields, varint
 _HINT: Final = "external data must be plain files in the model's own folder"
 _ADDRESS: Final = "_ORT_MEM_ADDR_"
 """Where a name has this, onnxruntime itself reads the offset as a pointer."""
+_WORD: Final = b"location"
+_SMALL: Final = 4 << 20
 _MAX_DEPTH: Final = 64
 """Messages in messages: a graph within a graph takes three levels. Protobuf itself stops
 at 100."""
@@ -58,11 +60,44 @@ def check_external_data(file: Path) -> None:
         if not os.fstat(opened.fileno()).st_size:
             return  # onnxruntime says it
         with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            # Every external tensor has this key. Few models have one; they pay the walk.
-            found = content.find(b"location") >= 0
-            problem = _first_problem(file.parent, content) if found else ""
+            problem = _first_problem(file.parent, content) if _may_name(content) else ""
     if problem:
         raise LoadFailed(f"cannot load {file.name}: {problem}", hint=_HINT)
+
+
+def _may_name(content: mmap.mmap) -> bool:
+    """Whether some tensor may be external: few models have one, and they pay the whole walk.
+
+    Each has the word `location` in it. The weights of a large file are not searched for it,
+    which would take a third of the time of loading them: a tensor says it by a field.
+    """
+    if len(content) < _SMALL:
+        return content.find(_WORD) >= 0
+    try:
+        with memoryview(content) as model:
+            return any(
+                number == _EXTERNAL if number >= 0 else _WORD in bytes(value)
+                for number, value in _signs(model)
+            )
+    except Malformed:
+        return True  # the walk says how
+
+
+def _signs(model: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The fields of the graph's weights by number, and all else, by -1, as it is."""
+    for number, value in fields(model):
+        if isinstance(value, int):
+            continue
+        if _PATHS["model"].get(number) != "graph":
+            yield -1, value
+            continue
+        for inner, part in fields(value):
+            if isinstance(part, int):
+                continue
+            if _PATHS["graph"].get(inner) == "tensor":
+                yield from _texts(part)
+            else:
+                yield -1, part
 
 
 def _first_problem(folder: Path, content: mmap.mmap) -> str:

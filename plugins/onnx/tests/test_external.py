@@ -15,6 +15,13 @@ from mlos_core.errors import LoadFailed
 FLOAT = TensorProto.FLOAT
 
 
+@pytest.fixture(autouse=True, params=["small", "large"])
+def size(request, monkeypatch):
+    """Large files are looked through in another way before they are walked."""
+    if request.param == "large":
+        monkeypatch.setattr("mlos_plugin_onnx.external._SMALL", 0)
+
+
 def external(name="w", size=400, **entries):
     """A tensor of `size` float32 whose data lie where `entries` say."""
     tensor = TensorProto(name=name, data_type=FLOAT, dims=[size])
