@@ -360,7 +360,9 @@ class Book:
         def served() -> bool:
             if channel.dropped:
                 raise channel.problem or Unavailable("the channel was closed meanwhile")
-            if channel.deployment.asleep:
+            if channel.only and channel.only not in channel.model.workers:
+                raise Unavailable(f"worker {channel.only} of {channel.model.name!r} is gone")
+            if channel.deployment.asleep and not channel.only:
                 wake(channel.deployment)
             return bool(channel.served)
 
