@@ -192,10 +192,12 @@ class Loader:
     async def _unload(self, deployment: Deployment) -> None:
         supervisor, model = self._supervisor, deployment.model
         try:
-            while deployment.workers:
+            while any(worker.fleet.retired for worker in deployment.workers):
                 await model.next_change()
         finally:
             deployment.unloading = False
+        if not deployment.fleet.retired:
+            return  # a swap that had begun before has put another fleet in its place
         if deployment.ending is None:
             supervisor.anew(deployment)
         deployment.unloaded = True

@@ -110,7 +110,9 @@ class PluginOperations(Operations):
         hosts = self.supervisor.hosts
         before = hosts.current(*key)
         host = await hosts.start_beside(*key)
-        running = [d for d in self._users(*key) if d.fleet.started and d.error is None]
+        running = [
+            d for d in self._users(*key) if d.fleet.started and not d.unloading and d.error is None
+        ]
         now = time.time()
         changes = [
             Change(d, msgspec.structs.replace(d.entry, registered_at=now), host) for d in running

@@ -139,11 +139,16 @@ class Supervisor:
 
         Raises:
             AlreadyExists: one is being started already.
+            Unavailable: it is being unloaded.
         """
         if deployment.candidate is not None:
             raise AlreadyExists(
                 f"model {deployment.entry.title!r} is being replaced already",
                 hint="wait until that is done",
+            )
+        if deployment.unloading:
+            raise Unavailable(
+                f"{deployment.entry.title} is being unloaded", hint="try again in a moment"
             )
         fleet = Fleet(deployment, entry, self._policy, held=True, host=host)
         deployment.candidate = fleet

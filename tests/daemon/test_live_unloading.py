@@ -3,6 +3,7 @@
 
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -88,3 +89,20 @@ def test_a_version_that_fails_leaves_its_requests_to_the_route(daemon, make_plug
         os.kill(worker["pid"], signal.SIGKILL)
         np.testing.assert_array_equal(future.result(20)["y"], ONES["x"] * 2)
         assert states(daemon) == {"1": "ready", "2": "failed"}
+
+
+def test_a_plugin_is_swapped_beside_a_model_that_is_being_unloaded(daemons, gate):
+    daemon = daemons(MLOS_DRAIN_TIMEOUT="2").start()
+    register(daemon, gate.model)
+    with daemon.connect() as client, daemon.connect() as other:
+        future = client.model("m").submit(ONES)
+        with gate.hold():
+            unload = threading.Thread(
+                target=other.call, args=("unload_model",), kwargs={"name": "m"}
+            )
+            unload.start()
+            daemon.journal.wait("worker_drains")
+            assert client.call("swap_plugin", name="gated")["models"] == []
+        unload.join(30)
+        future.result(20)
+        assert states(daemon) == {"": "unloaded"}
