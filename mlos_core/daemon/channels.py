@@ -270,7 +270,11 @@ class Book:
 
     def worker_gone(self, worker: Worker) -> None:
         """Have somebody take over what a dead worker left, now or as soon as there is one."""
-        for channel in worker.fleet.model.channels.values():
+        for channel in list(worker.fleet.model.channels.values()):
+            if channel.only == worker.owner:
+                # Nobody else may answer: the proof has failed.
+                self.drop(channel, Unavailable("the worker ended while it was being tried"))
+                continue
             served = worker.owner in channel.served or channel.id in worker.asked
             channel.served.discard(worker.owner)
             if worker.pid and channel.segment >= 0:
