@@ -143,8 +143,9 @@ class Crew:
     async def _launch(self, worker: Worker) -> None:
         try:
             worker.pid, worker.pidfd = await self._hosts.fork(worker.spec, worker.fleet.host)
-        except MlosError as err:
-            worker.problem = err
+        except (MlosError, OSError) as err:
+            told = err if isinstance(err, MlosError) else OutOfMemory(f"no worker starts: {err}")
+            worker.problem = told
             self._bury(worker)
             return
         self._watch(worker)

@@ -109,6 +109,10 @@ class Fleet:
             if instance.timer is not None:
                 instance.timer.cancel()
                 instance.timer = None
+        self.forget_samples()
+
+    def forget_samples(self) -> None:
+        """Whoever starts from now on is warmed with zeros: its forerunners serve already."""
         if self.samples >= 0:
             os.close(self.samples)
             self.samples = -1

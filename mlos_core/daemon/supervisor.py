@@ -360,6 +360,7 @@ class Supervisor:
         old, deployment.fleet, deployment.candidate = deployment.fleet, fleet, None
         fleet.held = False
         fleet.expects = None
+        fleet.forget_samples()
         deployment.model.renamed(deployment)
         self._retire(old)
         _log.info("model_replaced", model=deployment.model.name, version=fleet.entry.version)
