@@ -45,7 +45,7 @@ class Costs:
             covariance = self._products / self._weight - rows_mean * time_mean
             self.row_ns = covariance / variance
         self.row_ns = min(max(self.row_ns, 0.0), time_mean / rows_mean)
-        self.fixed_ns = time_mean - self.row_ns * rows_mean
+        self.fixed_ns = max(0.0, time_mean - self.row_ns * rows_mean)
 
     def expected_ns(self, rows: int) -> int:
         """How long a call with that many rows will take; 0 before the first."""

@@ -4,7 +4,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlos_core.worker.anticipation import Anticipation, Costs
@@ -53,6 +53,7 @@ def test_costs_follow_a_model_that_gets_slower():
 
 
 @given(st.lists(st.tuples(st.integers(1, 1 << 16), st.integers(0, 10**12)), min_size=1))
+@example([(9, 0), (41, 115)])
 def test_costs_are_never_negative(calls):
     costs = Costs()
     for rows, took in calls:
