@@ -71,7 +71,7 @@ class Loader:
             OutOfMemory: the budget has no room, and nothing that may go makes enough.
             MlosError: it is being unregistered.
         """
-        while deployment.unloading:
+        while deployment.unloading:  # which ends: its workers are killed in the end
             await deployment.model.next_change()
         async with self._admission:
             if deployment.ending is not None:
@@ -122,9 +122,9 @@ class Loader:
         await self._look_at_use(self._everything())
         loaded = [self._loaded(d) for d in self._everything() if d.fleet.started]
         need = self._need(deployment)
-        going = self._budget.admit(need, loaded, title=deployment.entry.title)
-        for name, version in going:
-            evicted = self._supervisor.models[name].deployments[version]
+        going = set(self._budget.admit(need, loaded, title=deployment.entry.title))
+        # Looked up before the first wait: a model may be unregistered while another one drains.
+        for evicted in [d for d in self._everything() if (d.entry.name, d.version) in going]:
             _log.info("model_makes_room", model=evicted.entry.title, for_=deployment.entry.title)
             await self.unload(evicted)
 
