@@ -155,7 +155,7 @@ def test_a_fault_of_axon_itself_is_one_line(axon, monkeypatch):
     def fail(*arguments):
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("axon_client.cli.find", fail)
+    monkeypatch.setattr("axon_client.commands.info.find", fail)
     monkeypatch.delenv("AXON_DEBUG", raising=False)
     code, _, err = axon("info", "x")
     assert code == 70
@@ -170,7 +170,7 @@ def test_an_interrupted_command_ends_as_one(axon, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("axon_client.cli.find", interrupt)
+    monkeypatch.setattr("axon_client.commands.info.find", interrupt)
     assert axon("info", "x")[0] == 130
 
 
