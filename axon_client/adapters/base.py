@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""The contract of a package source."""
+"""The contract of a package source.
+
+A distribution adds a source by an entry point in the group `axon.sources`: its name is the
+namespace, its value a class that is made without arguments.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -13,17 +17,74 @@ from axon_client.spec import PackageSpec, PathSpec
 from axon_client.store import Stage
 
 
-class Resolved(msgspec.Struct, frozen=True):
-    """A package with its exact version, and the archive that holds it.
+class RemoteFile(msgspec.Struct, frozen=True):
+    """One file of a package at its source.
 
-    `package` is None where the version is only known once the files have been read.
-    `sha256` is what the source says the archive's digest is; `kind` is the adapter's own.
+    Attributes:
+        path: where it belongs in the package; relative, POSIX.
+        urls: where its bytes are, the preferred place first.
+        size: bytes; -1 if the source does not say.
+        sha256: hex digest; empty if the source does not say.
+        git_sha1: the hex name that git gives the file's contents; empty if unknown.
+        headers: what its requests carry beside what the credentials of their host add.
+    """
+
+    path: str
+    urls: tuple[str, ...]
+    size: int = -1
+    sha256: str = ""
+    git_sha1: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """A package with its exact version, and what holds it.
+
+    Attributes:
+        package: None where the version is only known once the files have been read.
+        url: the archive, or the page of the version.
+        sha256: what the source says the archive's digest is.
+        kind: the adapter's own.
+        revision: what pins the content: a commit, or the digest of a manifest.
+        files: the files, where the source has them one by one.
+        manifest: the published manifest's exact bytes, where the source has one.
+        signatures: of those bytes; see `axon_client.trust`.
+        dependencies: specs of the packages that this one needs.
+        yanked: why nobody should choose this version any more; empty if it is sound.
     """
 
     package: PackageSpec | None
     url: str = ""
     sha256: str = ""
     kind: str = ""
+    revision: str = ""
+    files: tuple[RemoteFile, ...] = ()
+    manifest: bytes = b""
+    signatures: tuple[dict[str, str], ...] = ()
+    dependencies: tuple[str, ...] = ()
+    yanked: str = ""
+
+
+class Version(msgspec.Struct, frozen=True):
+    """One version that a source offers. `tags` are the names it goes by, such as `latest`."""
+
+    version: str
+    yanked: str = ""
+    tags: tuple[str, ...] = ()
+    created: str = ""
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """One package that a search found; `version` is its latest."""
+
+    namespace: str
+    name: str
+    version: str = ""
+    description: str = ""
+    framework: str = ""
+    tags: tuple[str, ...] = ()
+    license: str = ""
+    size: int = -1
 
 
 class Adapter(Protocol):
@@ -41,12 +102,39 @@ class Adapter(Protocol):
     def fetch(
         self, spec: PackageSpec | PathSpec, found: Resolved, stage: Stage, progress: Progress
     ) -> Manifest:
-        """Put the package's files under `stage.files` and describe them.
+        """Put the package's files into the stage and describe them.
 
         The manifest's digests are those of the files as they lie in the stage.
 
         Raises:
             IntegrityError: what came is not what the source promised.
             InvalidInput: it holds no model.
+        """
+        ...
+
+
+@runtime_checkable
+class Lists(Protocol):
+    """A source that knows which versions there are; without it a package has one."""
+
+    def versions(self, spec: PackageSpec) -> list[Version]:
+        """Every version, in no particular order.
+
+        Raises:
+            NotFound: the source has no such package.
+            Unavailable: the source cannot be reached.
+        """
+        ...
+
+
+@runtime_checkable
+class Searches(Protocol):
+    """A source that can be searched."""
+
+    def search(self, query: str, limit: int) -> list[Hit]:
+        """At most `limit` packages that fit a query, the best first.
+
+        Raises:
+            Unavailable: the source cannot be reached.
         """
         ...
