@@ -4,17 +4,26 @@
 An unknown field, a path that leaves the package or a digest that is not 64 lower-case hex
 digits is an error that names the field. Only identity is required; what a manifest does
 not say is filled in at installation from the files themselves.
+
+A field that this version does not know is refused even if a newer version might know it: it
+may restrict what is done with the package, as `spec.format.pickled` does, and whoever skips
+it does what its author forbade. What only informs has a place that every version reads and
+keeps: `metadata.annotations`.
 """
 
 from __future__ import annotations
 
 import datetime
-from pathlib import Path, PurePosixPath
+import difflib
+import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from axon_client import safe_yaml
+from axon_client.paths import clash
+from axon_client.paths import path_problem as path_problem
 from mlos_core.errors import InvalidInput
 
 FILE_NAME = "manifest.yaml"
@@ -30,9 +39,15 @@ _FORMS = {
     "namespace": "letters, digits, '.', '_', '-'",
     "version": "letters, digits, '.', '_', '+', '!', '-'",
     "sha256": "64 lower-case hex digits",
+    "models": "namespace/name or namespace/name@selector, for example hf/org/model@^1.2",
 }
-Size = Annotated[int, msgspec.Meta(ge=0)]
-Amount = Annotated[float, msgspec.Meta(ge=0)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
+Requirement = Annotated[
+    str, msgspec.Meta(pattern=rf"^{_SEGMENT}(/{_SEGMENT}){{1,8}}(@[!-?A-~][ -?A-~]{{0,255}})?\Z")
+]
+"""A model that is needed: its name and, behind the `@`, which versions of it will do."""
+_STEERING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 FilePath = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 
 
@@ -49,7 +64,11 @@ class Author(_Part, frozen=True):
 
 
 class Metadata(_Part, frozen=True):
-    """Identity and description. `namespace/name@version` names the package."""
+    """Identity and description. `namespace/name@version` names the package.
+
+    `license_files` are paths among the package's files. `annotations` are what tools note for
+    each other; axon keeps them and acts on none.
+    """
 
     name: Name
     namespace: Namespace
@@ -59,7 +78,9 @@ class Metadata(_Part, frozen=True):
     license: str = ""
     homepage: str = ""
     documentation: str = ""
+    license_files: list[FilePath] = []
     tags: list[str] = []
+    annotations: dict[str, str] = {}
     created: datetime.datetime | None = None
     updated: datetime.datetime | None = None
 
@@ -88,13 +109,31 @@ class ExecutionFile(_Part, frozen=True):
 
 
 class Format(_Part, frozen=True):
-    """The files, and which of them are models."""
+    """The files, and which of them are models.
+
+    `pickled` says that opening one of them runs the code inside it: such a package is only
+    installed and loaded where the user allows that.
+    """
 
     type: str = ""
     execution_format: str = ""
     multi_encoder: str = ""
+    pickled: bool = False
     files: list[ModelFile] = []
     execution_files: list[ExecutionFile] = []
+
+
+class Facts(_Part, frozen=True):
+    """What the weights themselves say. 0 or an empty text is unknown.
+
+    `parameters` counts numbers, `context_length` tokens; `quantization` is the format's own
+    name for it, such as Q4_K_M or int8.
+    """
+
+    parameters: Size = 0
+    context_length: Size = 0
+    architecture: str = ""
+    quantization: str = ""
 
 
 class Preprocessing(_Part, frozen=True):
@@ -155,10 +194,11 @@ class Compute(_Part, frozen=True):
 
 
 class Requirements(_Part, frozen=True):
-    """What the model needs of a machine."""
+    """What the model needs of a machine. `estimated` if axon reckoned it from the files."""
 
     compute: Compute = Compute()
     storage: Space = Space()
+    estimated: bool = False
 
 
 class Performance(_Part, frozen=True):
@@ -180,7 +220,7 @@ class PackageDependency(_Part, frozen=True):
 class Dependencies(_Part, frozen=True):
     """Other models and packages."""
 
-    models: list[str] = []
+    models: list[Requirement] = []
     packages: list[PackageDependency] = []
 
 
@@ -189,6 +229,7 @@ class Spec(_Part, frozen=True):
 
     framework: Framework = Framework()
     format: Format = Format()
+    model: Facts = Facts()
     io: IO = IO()
     requirements: Requirements = Requirements()
     performance: Performance = Performance()
@@ -281,56 +322,82 @@ def decode(data: bytes, *, source: str = "manifest") -> Manifest:
     if len(data) > MAX_BYTES:
         raise InvalidInput(f"{source} is larger than {MAX_BYTES >> 20} MiB: not a manifest")
     try:
-        manifest = msgspec.convert(safe_yaml.parse(data), Manifest)
+        plain = safe_yaml.parse(data)
+        _check_text(plain, source)
+        manifest = msgspec.convert(plain, Manifest)
     except msgspec.ValidationError as error:
         raise _wrong_field(source, str(error)) from error
     except ValueError as error:
         raise InvalidInput(f"{source} is not a valid manifest: {error}") from error
-    _check_paths(manifest.spec.format, source)
+    _check_paths(manifest, source)
     return manifest
+
+
+def _check_text(value: Any, source: str) -> None:
+    """No text may steer the terminal it is shown on, or be shown in another order."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_text(key, source)
+            _check_text(inner, source)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_text(inner, source)
+    elif isinstance(value, str):
+        found = _STEERING.search(value)
+        if found:
+            text = value[max(0, found.start() - 20) : found.end() + 20]
+            raise InvalidInput(f"{source}: {text!r} has a control character")
 
 
 def _wrong_field(source: str, reason: str) -> InvalidInput:
     what, _, where = reason.partition(" - at `$.")
     field = where.rstrip("`")
-    last = field.rpartition(".")[2]
+    last = re.sub(r"\[[^]]*\]$", "", field).rpartition(".")[2]
     hint = ""
     if "matching regex" in what:
         what, hint = "this value is not allowed", _FORMS.get(last, "")
     elif what.startswith("Expected `str`, got `float`"):
         hint = "put the value in quotes"
+    elif "unknown field" in what:
+        hint = _meant(what)
     return InvalidInput(f"{source}: {field}: {what}" if field else f"{source}: {what}", hint=hint)
 
 
-def _check_paths(files: Format, source: str) -> None:
-    seen: set[str] = set()
-    for index, file in enumerate(files.files):
-        problem = path_problem(file.path) or ("is listed twice" if file.path in seen else "")
-        if file.path == FILE_NAME:
+def _meant(what: str) -> str:
+    """A field that nobody knows is misspelt, or newer than this axon."""
+    unknown = what.rpartition("`")[0].rpartition("`")[2]
+    near = difflib.get_close_matches(unknown, _field_names(Manifest), n=1, cutoff=0.75)
+    return f"did you mean {near[0]!r}?" if near else "a newer axon may know this field: update it"
+
+
+def _field_names(kind: Any) -> set[str]:
+    names: set[str] = set()
+    for field in msgspec.structs.fields(kind):
+        names.add(field.encode_name)
+        for inner in (field.type, *getattr(field.type, "__args__", ())):
+            if hasattr(inner, "__struct_fields__"):
+                names |= _field_names(inner)
+    return names
+
+
+def _check_paths(manifest: Manifest, source: str) -> None:
+    files = manifest.spec.format
+    paths = [file.path for file in files.files]
+    for index, path in enumerate(paths):
+        problem = path_problem(path)
+        if path == FILE_NAME:
             problem = "is reserved for the manifest"
         if problem:
-            raise InvalidInput(
-                f"{source}: spec.format.files[{index}].path: {file.path!r} {problem}"
-            )
-        seen.add(file.path)
+            raise InvalidInput(f"{source}: spec.format.files[{index}].path: {path!r} {problem}")
+    problem = clash(paths)
+    if problem:
+        raise InvalidInput(f"{source}: spec.format.files: {problem}")
+    there = set(paths)
     for index, model in enumerate(files.execution_files):
-        if model.path not in seen:
+        if model.path not in there:
             field = f"spec.format.execution_files[{index}].path"
             raise InvalidInput(f"{source}: {field}: {model.path!r} is not among spec.format.files")
-    for path in seen:
-        for parent in PurePosixPath(path).parents:
-            if str(parent) in seen:
-                raise InvalidInput(f"{source}: spec.format.files: {parent} is a file and a folder")
-
-
-def path_problem(path: str) -> str:
-    """Why `path` may not name a file below some folder; empty if it may."""
-    if path.startswith("/") or (len(path) > 1 and path[1] == ":"):
-        return "is absolute"
-    if "\\" in path or not path.isprintable():
-        return "has a backslash or a control character"
-    if any(part in ("", ".", "..") for part in path.split("/")):
-        return "has an empty part, '.' or '..'"
-    if any(len(part.encode()) > 255 for part in path.split("/")):
-        return "has a part of more than 255 bytes"
-    return ""
+    for index, path in enumerate(manifest.metadata.license_files):
+        problem = path_problem(path) or ("" if path in there or not there else "is no file of it")
+        if problem:
+            raise InvalidInput(f"{source}: metadata.license_files[{index}]: {path!r} {problem}")

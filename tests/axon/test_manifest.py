@@ -113,7 +113,13 @@ def test_a_manifest_can_travel_as_json_and_msgpack():
         ("path: tokenizer.json", "path: a//b", "spec.format.files[1].path"),
         ("path: tokenizer.json", "path: 'a\\b'", "spec.format.files[1].path"),
         ("path: tokenizer.json", "path: manifest.yaml", "spec.format.files[1].path"),
-        ("path: tokenizer.json", "path: onnx/model.onnx", "spec.format.files[1].path"),
+        ("path: tokenizer.json", "path: onnx/model.onnx", "spec.format.files"),
+        ("path: tokenizer.json", "path: ONNX/model.onnx", "differ in case"),
+        ("path: tokenizer.json", "path: a/nul.txt", "spec.format.files[1].path"),
+        ("license: Apache-2.0", "license_files: [LICENSE]", "metadata.license_files[0]"),
+        ("hf/other@1", "other@1", "spec.dependencies.models[0]"),
+        ("hf/other@1", "hf/../other", "spec.dependencies.models[0]"),
+        ("description: A language model", 'description: "a\\e[31m"', "control character"),
         ("path: tokenizer.json", "path: onnx", "spec.format.files"),
         ("- {path: onnx/model.onnx, format", "- {path: m, format", "execution_files[0].path"),
         ("shape: [-1, 128]", "shape: [x]", "spec.io.inputs[0].shape"),
@@ -149,6 +155,36 @@ def test_a_version_that_yaml_takes_for_a_number_gets_a_hint():
     with pytest.raises(InvalidInput) as caught:
         manifests.decode(MINIMAL.replace('"1"', "1.0").encode())
     assert "quotes" in caught.value.hint
+
+
+def test_a_misspelt_field_is_corrected_and_a_newer_one_is_not_skipped():
+    with pytest.raises(InvalidInput) as caught:
+        manifests.decode(COMPLETE.replace("license:", "licence:").encode())
+    assert "license" in caught.value.hint
+    with pytest.raises(InvalidInput) as caught:
+        manifests.decode(MINIMAL.replace("name: a", "zzz: 1, name: a").encode())
+    assert "newer axon" in caught.value.hint
+
+
+def test_annotations_are_kept_whatever_they_are_called():
+    text = MINIMAL.replace("name: a", "annotations: {org.example.run: '7'}, name: a")
+    manifest = manifests.decode(text.encode())
+    assert manifests.decode(manifests.encode(manifest)).metadata.annotations == {
+        "org.example.run": "7"
+    }
+
+
+def test_what_yaml_1_1_takes_for_truth_or_base_60_is_text():
+    text = MINIMAL.replace("name: a", "tags: [no, on, 1:30, 0x10, 010], name: a")
+    assert manifests.decode(text.encode()).metadata.tags == ["no", "on", "1:30", "0x10", "010"]
+
+
+@pytest.mark.parametrize(
+    "word", ["no", "null", "~", "1", "1.5", "1e5", "true", "2024-01-02", "0x1", "", "=", "<<"]
+)
+def test_a_text_that_looks_like_something_else_survives(word):
+    made = manifests.new(Metadata(name="a", namespace="b", version="1", description=word), Spec())
+    assert manifests.decode(manifests.encode(made)).metadata.description == word
 
 
 def test_a_missing_file_is_named(tmp_path):
