@@ -8,19 +8,18 @@ has a session of its own, so ctrl-C in the daemon's terminal does not reach it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Final
 
 from mlos_core import __version__
+from mlos_core.daemon.births import Births, Born
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.peer import Peer
-from mlos_core.errors import DeadlineExceeded, MlosError, PluginBroken, ProtocolError, Unavailable
+from mlos_core.daemon.procs import describe_status
+from mlos_core.daemon.template import Child, Templates
+from mlos_core.errors import DeadlineExceeded, PluginBroken
 from mlos_core.ipc import framing
 from mlos_core.ipc.messages import (
     Exited,
@@ -38,33 +37,26 @@ _STOP_GRACE: Final = 5.0
 _log = Log("host")
 
 
-def describe_status(status: int) -> str:
-    """`exit code 3` or `SIGSEGV`, from an exit status as `waitstatus_to_exitcode` gives it."""
-    if status >= 0:
-        return f"exit code {status}"
-    try:
-        return signal.Signals(-status).name
-    except ValueError:
-        return f"signal {-status}"
-
-
 class PluginHost:
     """One running host."""
 
     def __init__(
-        self, plugin: str, python: str, on_exited: OnExited, on_gone: Callable[[], None]
+        self,
+        plugin: str,
+        python: str,
+        templates: Templates,
+        on_exited: OnExited,
+        on_gone: Callable[[], None],
     ) -> None:
         self.plugin = plugin
         self.python = python
         self.info: PluginInfo | None = None
         self._on_exited = on_exited
         self._on_gone = on_gone
-        self._forks: dict[int, asyncio.Future[tuple[int, int]]] = {}
-        self._unanswered: set[int] = set()
-        self._answered = asyncio.Event()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._templates = templates
+        self._births = Births(f"the host of plugin {plugin!r}")
+        self._process: Child | None = None
         self._peer: Peer | None = None
-        self._ended = asyncio.Event()
         self._imported: asyncio.Future[PluginInfo] | None = None
 
     @property
@@ -75,7 +67,8 @@ class PluginHost:
     @property
     def alive(self) -> bool:
         """Whether it can be asked to fork."""
-        return self._peer is not None and not self._peer.closed and not self._ended.is_set()
+        process, peer = self._process, self._peer
+        return bool(process and not process.ended.done() and peer and not peer.closed)
 
     async def start(self, within: float) -> PluginInfo:
         """Start the process and wait until the plugin is imported.
@@ -83,23 +76,12 @@ class PluginHost:
         Raises:
             PluginBroken: the import failed, ended the process or took longer than `within` seconds.
         """
-        loop = asyncio.get_running_loop()
-        self._imported = loop.create_future()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        ours.setblocking(False)
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(theirs)
-            failed = stack.enter_context(contextlib.ExitStack())
-            failed.callback(ours.close)
-            self._process = _spawn(self.plugin, self.python, theirs.fileno())
-            failed.pop_all()
-        self._watch(loop)
-        self._peer = Peer(
-            framing.Connection(ours), f"host {self.plugin}", self._frame, self._hung_up
-        )
-        self._peer.start()
+        end = asyncio.get_running_loop().time() + within
+        self._imported = asyncio.get_running_loop().create_future()
+        await self._begin(within)
+        assert self._process is not None
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout_at(end):
                 info = await self._imported
         except TimeoutError:
             # Busy importing, it would not hear us hang up; and it has forked nobody yet.
@@ -119,79 +101,62 @@ class PluginHost:
         _log.info("host_ready", plugin=self.plugin, pid=self.pid, version=info.version)
         return info
 
-    async def fork(self, spec: WorkerSpec, within: float) -> tuple[int, int]:
+    async def _begin(self, within: float) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        with theirs:
+            try:
+                process = await self._templates.fork(
+                    self.plugin, self.python, theirs.fileno(), within
+                )
+            except DeadlineExceeded as err:
+                ours.close()
+                raise PluginBroken(err.message, hint="raise load_timeout") from err
+            except BaseException:
+                ours.close()
+                raise
+        self._process = process
+        self._peer = Peer(
+            framing.Connection(ours), f"host {self.plugin}", self._frame, self._hung_up
+        )
+        self._peer.start()
+        process.ended.add_done_callback(lambda ended: self._exited(ended.result()))
+
+    async def fork(self, spec: WorkerSpec, within: float) -> Born:
         """Start a worker: its pid and a pidfd that the caller owns.
 
         Raises:
             Unavailable: the host ended.
             DeadlineExceeded: it did not answer in time.
         """
-        future: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
-        if self._peer is None or not self.alive:
-            raise Unavailable(f"the host of plugin {self.plugin!r} is gone")
-        self._forks[spec.owner] = future
-        self._unanswered.add(spec.owner)
-        self._peer.send(Fork(spec))
-        try:
-            async with asyncio.timeout(within):
-                return await future
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"the host of plugin {self.plugin!r} did not fork within {within:g} s"
-            ) from None
-        except asyncio.CancelledError:
-            # The birth may have been told in the moment in which nobody wanted it any more.
-            if future.done() and not future.cancelled() and future.exception() is None:
-                _unwanted(future.result()[1])
-            raise
-        finally:
-            self._forks.pop(spec.owner, None)
+        peer = self._peer if self.alive else None
+        return await self._births.ask(peer, Fork(spec), spec.owner, within)
 
     async def stop(self) -> None:
         """Hang up and wait until the process is gone; after a grace time, kill it."""
-        await self._hear_out()
+        await self._births.settle(self._peer)
         if self._peer is not None:
             self._peer.close()
         if self._process is None:
             return
+        ended = asyncio.shield(self._process.ended)
         try:
             async with asyncio.timeout(_STOP_GRACE):
-                await self._ended.wait()
+                await ended
         except TimeoutError:
             _log.warning("host_killed", plugin=self.plugin, pid=self.pid)
             self._process.kill()
-            await self._ended.wait()
-
-    async def _hear_out(self) -> None:
-        """A worker whose birth we never hear of could not be ended."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_GRACE):
-                while self._unanswered and self.alive:
-                    self._answered.clear()
-                    await self._answered.wait()
+            await asyncio.shield(self._process.ended)
 
     # --- events -----------------------------------------------------------------------
 
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        process = self._process
-        assert process is not None
-        pidfd = os.pidfd_open(process.pid)
-
-        def ended() -> None:
-            loop.remove_reader(pidfd)
-            os.close(pidfd)
-            self._exited(process.wait())
-
-        loop.add_reader(pidfd, ended)
-
     def _exited(self, status: int) -> None:
-        self._ended.set()
-        self._answered.set()
-        expected = self._peer is None or self._peer.closed
-        if self._peer is not None:
-            # What it said last is still in the socket: the reason, or who was forked.
-            self._drain_socket()
-            self._peer.close()
+        assert self._peer is not None
+        expected = self._peer.closed
+        # What it said last is still in the socket: the reason, or who was forked.
+        self._peer.finish()
+        self._peer.close()
+        self._births.end()
         self._fail(
             PluginBroken(
                 f"the plugin host ended with {describe_status(status)}",
@@ -202,19 +167,9 @@ class PluginHost:
         level("host_ended", plugin=self.plugin, pid=self.pid, status=describe_status(status))
         self._on_gone()
 
-    def _drain_socket(self) -> None:
-        peer = self._peer
-        with contextlib.suppress(BlockingIOError, OSError, MlosError):
-            while peer is not None and not peer.closed and peer.connection.feed():
-                while (frame := peer.connection.pop()) is not None:
-                    self._frame(*frame)
-
     def _hung_up(self, reason: str) -> None:
-        self._answered.set()
-        for future in self._forks.values():
-            if not future.done():
-                future.set_exception(Unavailable(f"the host of plugin {self.plugin!r} is gone"))
-        if reason and self._process is not None and not self._ended.is_set():
+        self._births.end()
+        if reason and self._process is not None:
             self._process.kill()
 
     def _fail(self, error: PluginBroken) -> None:
@@ -224,11 +179,11 @@ class PluginHost:
     def _frame(self, body: bytes, fds: list[int]) -> None:
         message = framing.decode(body, FromHost)
         if isinstance(message, Forked):
-            self._forked(message, fds)
+            self._births.born(message, fds)
             return
         framing.close_all(fds)
         if isinstance(message, Exited):
-            self._told(message.owner)
+            self._births.told(message.owner)
             self._on_exited(message)
         elif isinstance(message, HostReady):
             self._introduced(message)
@@ -247,28 +202,6 @@ class PluginHost:
         elif self._imported is not None and not self._imported.done():
             self._imported.set_result(message.plugin)
 
-    def _told(self, owner: int) -> None:
-        self._unanswered.discard(owner)
-        self._answered.set()
-
-    def _forked(self, message: Forked, fds: list[int]) -> None:
-        self._told(message.owner)
-        future = self._forks.get(message.owner)
-        if len(fds) != 1:
-            framing.close_all(fds)
-            raise ProtocolError("a host forked a worker without giving its pidfd")
-        if future is None or future.done():
-            _unwanted(fds[0])
-        else:
-            future.set_result((message.pid, fds[0]))
-
-
-def _unwanted(pidfd: int) -> None:
-    """End a worker that nobody waits for any more: nobody would ever watch it."""
-    with contextlib.suppress(OSError):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    os.close(pidfd)
-
 
 def broken(message: HostBroken) -> PluginBroken:
     """The error for what a host said; the traceback rides along for `plugins`."""
@@ -277,20 +210,3 @@ def broken(message: HostBroken) -> PluginBroken:
     error = PluginBroken(message.reason, hint=hint)
     error.add_note(message.traceback)
     return error
-
-
-def _spawn(plugin: str, python: str, fd: int) -> subprocess.Popen[bytes]:
-    # -P: the current folder must not be searched for modules.
-    command = [python or sys.executable, "-P", "-m", "mlos_core.worker.host"]
-    try:
-        return subprocess.Popen(
-            [*command, "--plugin", plugin, "--fd", str(fd)],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(fd,),
-            start_new_session=True,
-        )
-    except OSError as err:
-        raise PluginBroken(
-            f"the interpreter {command[0]} cannot be started: {err.strerror}",
-            hint="give a virtual environment, or a Python binary, with --python",
-        ) from err

@@ -15,6 +15,7 @@ from mlos_core.daemon.host import OnExited, PluginHost
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.plugins import Catalog, PluginStatus, discover
 from mlos_core.daemon.tasks import Tasks
+from mlos_core.daemon.template import Templates
 from mlos_core.errors import MlosError, PluginBroken, Unavailable
 from mlos_core.ipc.messages import PluginInfo, WorkerSpec
 
@@ -40,6 +41,7 @@ class Hosts:
         self._hosts: dict[Key, PluginHost] = {}
         self._spare: set[PluginHost] = set()
         self._starting: dict[Key, asyncio.Task[PluginHost]] = {}
+        self._templates = Templates()
         self._tasks = Tasks()
         self._stopped = False
 
@@ -115,7 +117,9 @@ class Hosts:
         return host
 
     def _make(self, key: Key) -> PluginHost:
-        host = PluginHost(*key, self._on_exited, on_gone=lambda: self._gone(key, host))
+        host = PluginHost(
+            *key, self._templates, self._on_exited, on_gone=lambda: self._gone(key, host)
+        )
         return host
 
     async def _import(self, host: PluginHost) -> None:
@@ -227,6 +231,7 @@ class Hosts:
             kept = not key[1] and key[0] in self._warm
             if key not in used() and not kept and key not in self._starting:
                 await host.stop()
+        await self._templates.release()
 
     def statuses(self) -> list[PluginStatus]:
         """What the user sees of every installed plugin."""
@@ -243,3 +248,4 @@ class Hosts:
             task.cancel()
         every = [*self._hosts.values(), *self._spare]
         await asyncio.gather(*(host.stop() for host in every))
+        await self._templates.stop()

@@ -18,6 +18,20 @@ from typing import Final
 from mlos_core.ipc.framing import Connection
 
 _SO_PEERPIDFD: Final = 77
+UNSEEN: Final = 1 << 20
+"""The exit status of a process whose parent did not live to see it."""
+
+
+def describe_status(status: int) -> str:
+    """`exit code 3` or `SIGSEGV`, from an exit status as `waitstatus_to_exitcode` gives it."""
+    if status == UNSEEN:
+        return "a status that nobody saw"
+    if status >= 0:
+        return f"exit code {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
 
 
 def start_time(pid: int) -> int:

@@ -13,11 +13,12 @@ from mlos_core.daemon.channels import Book
 from mlos_core.daemon.crew import Crew, close_bell
 from mlos_core.daemon.deployment import Deployment, Fleet, Instance
 from mlos_core.daemon.entry import ModelEntry, Route
-from mlos_core.daemon.host import PluginHost, describe_status
+from mlos_core.daemon.host import PluginHost
 from mlos_core.daemon.hosts import Hosts, Key
 from mlos_core.daemon.loading import Loader
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.model import ManagedModel
+from mlos_core.daemon.procs import describe_status
 from mlos_core.daemon.registry import Registry, unknown_model
 from mlos_core.daemon.restarts import RestartPolicy
 from mlos_core.daemon.route import assign, moves

@@ -115,7 +115,23 @@ ClientMessage = Hello | Attach | Resume | Detach | Call
 ToClient = Welcome | Attached | Answer
 
 
-# --- daemon and plugin host (a socket pair made at the host's start) ------------------------
+# --- daemon and template, which forks the plugin hosts (a socket pair made at its start) -----
+
+
+class StartHost(_Message):  # fds: the host's end of its socket pair with the daemon
+    """Daemon to template: fork a host. Answered by `Forked` or `Stale`, later by `Exited`."""
+
+    owner: int
+    plugin: str
+
+
+class Stale(_Message):
+    """Template to daemon: what it has imported was changed on disk; another one must fork."""
+
+    owner: int
+
+
+# --- daemon and plugin host -----------------------------------------------------------------
 
 
 class PluginInfo(msgspec.Struct, frozen=True):
@@ -237,15 +253,18 @@ class Fork(_Message):
     spec: WorkerSpec
 
 
-class Forked(_Message):  # fds: pidfd of the worker
-    """Host to daemon."""
+class Forked(_Message):  # fds: pidfd of the process
+    """Host or template to daemon."""
 
     owner: int
     pid: int
 
 
 class Exited(_Message):
-    """Host to daemon: a worker was reaped. `status` is as from `os.waitstatus_to_exitcode`."""
+    """Host or template to daemon: a process was reaped.
+
+    `status` is as from `os.waitstatus_to_exitcode`.
+    """
 
     owner: int
     pid: int
@@ -254,6 +273,7 @@ class Exited(_Message):
 
 ToHost = Fork
 FromHost = HostReady | HostBroken | Forked | Exited
+FromTemplate = Forked | Exited | Stale
 
 
 # --- daemon and worker (the worker connects to the control socket) --------------------------

@@ -84,6 +84,16 @@ def spec_of(daemon, owner=1, **changes):
     return WorkerSpec(**(values | changes))
 
 
+BE_HOST = """
+import os, socket, sys
+from mlos_core.ipc.framing import Connection
+from mlos_core.worker.host import serve
+name, fd = sys.argv[1], int(sys.argv[2])
+os.set_inheritable(fd, False)
+sys.exit(serve(name, Connection(socket.socket(fileno=fd))))
+"""
+
+
 class HostProcess:
     """A plugin host, whose plugin is `code`."""
 
@@ -95,10 +105,9 @@ class HostProcess:
         (info / "entry_points.txt").write_text("[mlos.plugins]\ntoy = toy_plugin:Toy\n")
         ours, theirs = socket.socketpair()
         path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-        command = [sys.executable, "-P", "-m", "mlos_core.worker.host", "--plugin", name]
         with theirs:
             self.process = subprocess.Popen(
-                [*command, "--fd", str(theirs.fileno())],
+                [sys.executable, "-P", "-c", BE_HOST, name, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, "PYTHONPATH": path},
             )
