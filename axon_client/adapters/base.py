@@ -51,6 +51,8 @@ class Resolved(msgspec.Struct, frozen=True):
         signatures: of those bytes; see `axon_client.trust`.
         dependencies: specs of the packages that this one needs.
         yanked: why nobody should choose this version any more; empty if it is sound.
+        notes: sentences for the user: which of several variants was taken, and how to get
+            another.
     """
 
     package: PackageSpec | None
@@ -63,6 +65,20 @@ class Resolved(msgspec.Struct, frozen=True):
     signatures: tuple[dict[str, str], ...] = ()
     dependencies: tuple[str, ...] = ()
     yanked: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """Which of a package's files are wanted, where its source leaves that open.
+
+    Attributes:
+        include: names, paths, quantizations or patterns (`onnx/*.onnx`) of model files; the
+            source's own default if there are none.
+        pickles: whether formats may come that run code when they are opened.
+    """
+
+    include: tuple[str, ...] = ()
+    pickles: bool = False
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -110,6 +126,15 @@ class Adapter(Protocol):
             IntegrityError: what came is not what the source promised.
             InvalidInput: it holds no model.
         """
+        ...
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """A source whose packages leave a choice of files; without it all of them are taken."""
+
+    def choosing(self, choice: Choice) -> Adapter:
+        """The same source, which resolves and fetches only what is chosen."""
         ...
 
 
