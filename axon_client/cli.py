@@ -7,8 +7,6 @@ at once however much the others need.
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -17,53 +15,54 @@ from typing import Final, NoReturn
 import click
 
 from axon_client import render
+from axon_client.commands.lazy import LazyGroup
 from mlos_core.errors import MlosError
 
 INTERRUPTED: Final = 130
 COMMANDS: Final = {
+    "search": ("search", "search", "Search registries and other sources."),
     "install": ("install", "install", "Install a model."),
     "list": ("installed", "list_models", "List installed models."),
     "info": ("info", "info", "Show a model: its manifest, its files, their inputs and outputs."),
     "verify": ("installed", "verify", "Hash every file again, of the named models or of all."),
     "uninstall": ("installed", "uninstall", "Remove models, and the files no other model uses."),
     "register": ("register", "register", "Hand an installed model to the daemon."),
+    "publish": ("publish", "publish", "Publish a model to a registry."),
+    "yank": ("publish", "yank", "Say that nobody should choose a version any more."),
+    "unyank": ("publish", "unyank", "Take a yank back."),
+    "tag": ("tag", "tag", "Add, remove and list the tags of a package in its registry."),
+    "registry": ("registry", "registry", "Add, choose, log in to and serve registries."),
+    "config": ("config", "config", "Read and change settings."),
     "version": ("shell", "version", "Show the version."),
     "completion": ("shell", "completion", "Print what makes a shell complete axon's commands."),
 }
 """By name: the module in `axon_client.commands`, the command in it, its line in the help."""
 
-
-class _Group(click.Group):
-    """Imports a command when it is called, and suggests the one that was meant."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, name, _ = COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(f"axon_client.commands.{module}"), name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            ctx.fail(f"No such command {args[0]!r}.{hint}")
-        return super().resolve_command(ctx, args)
+EXIT_CODES: Final = """\b
+Exit codes:
+  0    done
+  2    the command line is wrong
+  65   an input, a manifest or a model is wrong
+  66   no such package, version, file or key
+  69   a source, registry or daemon cannot be reached, or cannot do that
+  70   a fault of axon itself
+  73   the name is taken by something different
+  74   bytes are not what their digest or signature promises
+  75   it took too long, or the other side is busy: try again
+  76   the other side does not speak the protocol
+  77   not allowed
+  78   the configuration is wrong
+  130  interrupted"""
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
 def cli() -> None:
-    """Install, inspect and register models.
+    """Install, inspect, publish and register models.
 
     A package is called namespace/name@version, for example pypi/magika@1.0.3. Models are
     kept in ~/.axon, or where AXON_HOME says.
@@ -76,8 +75,7 @@ def run(arguments: Sequence[str]) -> int:
         result = cli.main(list(arguments), prog_name="axon", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _misused(error, arguments)
     except MlosError as error:
         return _fail(error, arguments)
     except (KeyboardInterrupt, click.Abort):
@@ -97,6 +95,15 @@ def _fail(error: MlosError, arguments: Sequence[str]) -> int:
         render.show_json(render.error_json(error))
     else:
         render.show_error(error)
+    return error.exit_code
+
+
+def _misused(error: click.ClickException, arguments: Sequence[str]) -> int:
+    if "--json" in arguments:
+        about = {"code": "usage", "message": error.format_message(), "hint": "see --help"}
+        render.show_json({"error": about})
+    else:
+        error.show()
     return error.exit_code
 
 

@@ -6,38 +6,47 @@ Text from a package goes through `plain`: a description may not drive the termin
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import click
 import msgspec
-from rich.console import Console
-from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
-from rich.progress import Progress as Bars
-from rich.table import Table
-from rich.text import Text
 
-from axon_client.introspect import read_onnx
-from axon_client.manifest import IOSpec, as_dict
-from axon_client.models import InstalledModel
 from axon_client.progress import Progress, silent
-from axon_client.verify import Problem
 from mlos_core.errors import MlosError
 
-_LABELS = {
-    "download": "downloading",
-    "unpack": "unpacking",
-    "copy": "copying",
-    "hash": "hashing",
-    "verify": "verifying",
-}
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from axon_client.manifest import IOSpec
+    from axon_client.models import InstalledModel
+    from axon_client.verify import Problem
+
+_WIDE = 10_000
+"""Columns of what is no terminal: there a line is for a program and is never folded."""
+
+
+def clean(text: str) -> str:
+    """Text without control characters."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def plain(text: str) -> Text:
-    """Text without control characters and without markup."""
-    return Text("".join(c if c.isprintable() else " " for c in text))
+    """Text for a table, without control characters and without markup."""
+    from rich.text import Text
+
+    return Text(clean(text))
+
+
+def size(count: int) -> str:
+    """A number of bytes, such as `12.3 MB`; empty if it is negative: unknown."""
+    from rich.filesize import decimal
+
+    return decimal(count) if count >= 0 else ""
 
 
 def show_json(value: Any) -> None:
@@ -48,17 +57,24 @@ def show_json(value: Any) -> None:
 
 def show(*lines: str) -> None:
     """Lines of text."""
-    console = Console(soft_wrap=True, highlight=False)
     for line in lines:
-        console.print(plain(line))
+        click.echo(clean(line))
+
+
+def warn(text: str) -> None:
+    """One line on standard error: something is amiss, the command goes on."""
+    click.echo(_styled("warning: ", fg="yellow", bold=True) + clean(text), err=True)
 
 
 def show_error(error: MlosError) -> None:
     """One clear line, and what to do about it, on standard error."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(Text.assemble(("error: ", "bold red"), plain(error.message)))
+    click.echo(_styled("error: ", fg="red", bold=True) + clean(error.message), err=True)
     if error.hint:
-        console.print(Text.assemble(("hint: ", "bold"), plain(error.hint)))
+        click.echo(_styled("hint: ", bold=True) + clean(error.hint), err=True)
+
+
+def _styled(text: str, **style: Any) -> str:
+    return text if os.environ.get("NO_COLOR") else click.style(text, **style)
 
 
 def error_json(error: MlosError) -> dict[str, Any]:
@@ -68,20 +84,34 @@ def error_json(error: MlosError) -> dict[str, Any]:
 
 @contextmanager
 def progress_bars(wanted: bool) -> Iterator[Progress]:
-    """Progress bars on standard error, if that is a terminal."""
+    """Progress bars on standard error, if that is a terminal and it takes over a second."""
     if not wanted or not sys.stderr.isatty():
         yield silent
         return
-    columns = (TextColumn("{task.description:>12}"), BarColumn(), DownloadColumn())
-    with Bars(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
+    from axon_client.bars import Bars  # needs what draws them, which takes a while to import
 
-        def progress(task: str, done: int, total: int) -> None:
-            if task not in tasks:
-                tasks[task] = bars.add_task(_LABELS.get(task, task), total=total or None)
-            bars.update(tasks[task], completed=done, total=total or None)
+    with Bars() as bars:
+        yield bars.progress
 
-        yield progress
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+
+
+def show_table(
+    titles: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()
+) -> None:
+    """Rows below titles; the columns named in `right` hold numbers."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold", justify="right" if title in right else "left")
+    for row in rows:
+        table.add_row(*map(plain, row))
+    _console().print(table)
 
 
 def summary(model: InstalledModel) -> dict[str, Any]:
@@ -106,17 +136,14 @@ def show_list(models: Sequence[InstalledModel]) -> None:
     if not models:
         show("no models are installed; try: axon install pypi/magika")
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("package", "format", "models", "size"):
-        table.add_column(title, overflow="fold", justify="right" if title == "size" else "left")
-    for model in models:
-        row = summary(model)
-        if "error" in row:
-            table.add_row(plain(row["package"]), "damaged", "", "")
-        else:
-            count = str(len(row["models"]))
-            table.add_row(plain(row["package"]), plain(row["format"]), count, decimal(row["size"]))
-    Console(highlight=False).print(table)
+    rows = [summary(model) for model in models]
+    show_table(("package", "format", "models", "size"), map(_row, rows), ("models", "size"))
+
+
+def _row(about: dict[str, Any]) -> tuple[str, ...]:
+    if "error" in about:
+        return (about["package"], "damaged", "", "")
+    return (about["package"], about["format"], str(len(about["models"])), size(about["size"]))
 
 
 def details(model: InstalledModel) -> dict[str, Any]:
@@ -130,6 +157,9 @@ def details(model: InstalledModel) -> dict[str, Any]:
 
 
 def _model_details(model: InstalledModel, path: str) -> dict[str, Any]:
+    from axon_client.introspect import read_onnx
+    from axon_client.manifest import as_dict
+
     file = model.choose(path)
     about: dict[str, Any] = {"path": file.path, "format": file.format, "type": file.type}
     try:
@@ -157,7 +187,7 @@ def show_details(model: InstalledModel) -> None:
         "tags": ", ".join(about.tags),
         "source": model.manifest.distribution.package.url,
         "path": str(model.path),
-        "size": f"{decimal(model.size)} in {len(format.files)} files",
+        "size": f"{size(model.size)} in {len(format.files)} files",
     }
     show(*(f"{label:12} {value}" for label, value in facts.items() if value))
     for file in model.models:

@@ -1,27 +1,62 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""Options and arguments that several commands share."""
+"""Options and arguments that several commands share, and what completes them.
+
+Completion answers while somebody types: it asks no network, and a broken home gives
+nothing instead of an error in the middle of the line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
 
-from axon_client.store import Store
+from axon_client import config, config_file
+from mlos_core.errors import MlosError
 
 F = TypeVar("F", bound=Callable[..., Any])
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
-def installed_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Completion of an installed model's name."""
-    names = [str(model.spec) for model in Store().installed()]
-    return [name for name in names if name.startswith(incomplete)]
+def completing(find: Callable[[], Iterable[str]]) -> Complete:
+    """Completion by the names that `find` gives."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        with suppress(MlosError, OSError):
+            return [name for name in find() if name.startswith(incomplete)]
+        return []
+
+    return complete
+
+
+def _installed() -> list[str]:
+    from axon_client.store import Store
+
+    models = [model.spec for model in Store().installed()]
+    bare = [f"{spec.namespace}/{spec.name}" for spec in models]
+    return list(dict.fromkeys([*map(str, models), *bare]))
+
+
+installed_names = completing(_installed)
+registry_names = completing(lambda: config.load().registries)
+config_keys = completing(lambda: config_file.keys(config.default_home()))
 
 
 def json_option(command: F) -> F:
     """Adds `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def registry_option(command: F) -> F:
+    """Adds `--registry NAME`."""
+    return click.option(
+        "--registry",
+        metavar="NAME",
+        help="A configured registry, or its URL; by default the package's own.",
+        shell_complete=registry_names,
+    )(command)
 
 
 def installed_argument(command: F) -> F:

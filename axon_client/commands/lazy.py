@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""A group of commands that imports each when it is called, and corrects a misspelt one."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+Table = Mapping[str, tuple[str, str, str]]
+"""By name: the module in `axon_client.commands`, the command in it, its line in the help."""
+
+
+class LazyGroup(click.Group):
+    """Args: `table`, the commands that are imported late, beside those added as usual."""
+
+    def __init__(self, *args: Any, table: Table, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the table."""
+        return [*self.table, *(name for name in self.commands if name not in self.table)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in self.table:
+            return self.commands.get(cmd_name)
+        module, name, _ = self.table[cmd_name]
+        command = getattr(importlib.import_module(f"axon_client.commands.{module}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands and their lines, without importing any."""
+        late = [(name, line) for name, (_, _, line) in self.table.items()]
+        added = [(n, c.get_short_help_str()) for n, c in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(late + [row for row in added if row[0] not in self.table])
+
+    def shell_complete(
+        self, ctx: click.Context, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """The names that begin so, without importing any command."""
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        helps = {name: line for name, (_, _, line) in self.table.items()}
+        return [CompletionItem(name, help=helps.get(name)) for name in names]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the command that was meant by a misspelt one."""
+        names = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in names:
+            near = difflib.get_close_matches(args[0], names, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(names)}."
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
