@@ -1,40 +1,32 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""Reading archives that strangers made: zip (wheels) and tar (source archives).
+"""Reading archives that strangers made: zip (wheels) and tar (packages, layers, sources).
 
-Guarantees: before the first byte is unpacked every entry of the archive has been looked at,
-and one name that is absolute, has `..`, a backslash or a control character, or comes twice,
-or one encrypted entry, refuses the whole archive. Only regular files come out; links and
-devices are refused when asked for. Sizes are counted while unpacking, never believed.
+Guarantees: a name that is absolute, leaves its folder, is a device somewhere or comes twice
+(also where case or Unicode normalisation does not count), a link, a device, a sparse or an
+encrypted entry refuses the whole archive: of `open_zip` and `open_tar` before the first byte
+is unpacked, of `extract_tar` before the byte in question. Sizes are counted while unpacking,
+never believed.
 """
 
 from __future__ import annotations
 
-import stat
-import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol, cast
 
 import msgspec
 
 from axon_client.errors import IntegrityError
 from axon_client.hashing import copy_durably
-from axon_client.manifest import path_problem
+from axon_client.manifest import ModelFile
+from axon_client.paths import Names, path_problem
+from axon_client.tar_stream import Links, TarEntry, TarStream
+from axon_client.unpacking import Limits, Metered, damage_named, open_unpacked, too_much
+from axon_client.zip_layout import check_end, check_entry, check_layout
 
 Advance = Callable[[int], None]
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """What an archive may hold. `ratio` bounds unpacked bytes per archived byte."""
-
-    entries: int = 100_000
-    file_bytes: int = 64 << 30
-    total_bytes: int = 256 << 30
-    ratio: int = 200
-    ratio_from: int = 64 << 20
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -59,17 +51,15 @@ class Archive(Protocol):
 
 
 class _Opened:
-    """Shared by both kinds: names, budget, and errors as `IntegrityError`."""
+    """Shared by both kinds: the budget, and errors as `IntegrityError`."""
 
     def __init__(
         self, path: Path, entries: list[Entry], limits: Limits, open: Callable[[str], IO[bytes]]
     ) -> None:
-        _check_names(path, [entry.name for entry in entries], limits)
         self.entries = {entry.name: entry for entry in entries}
         self._open = open
         self._path = path
-        allowed = max(limits.ratio_from, path.stat().st_size * limits.ratio)
-        self._left = min(limits.total_bytes, allowed)
+        self._left = limits.allowed(path.stat().st_size)
         self._file_bytes = limits.file_bytes
 
     def read(self, name: str, limit: int) -> bytes:
@@ -82,10 +72,7 @@ class _Opened:
     def unpack(self, name: str, target: Path, advance: Advance) -> tuple[int, str]:
         claimed = self.entries[name].size
         if claimed > min(self._left, self._file_bytes):
-            raise IntegrityError(
-                f"{self._path.name}: {name} unpacks to {claimed} bytes, more than is allowed",
-                hint="the archive may be a decompression bomb",
-            )
+            raise too_much(f"{self._path.name}: {name}")
         with self._guard(name), self._open(name) as source:
             size, digest = copy_durably(source, target, claimed, advance)
         if size != claimed:
@@ -96,8 +83,9 @@ class _Opened:
     @contextmanager
     def _guard(self, name: str) -> Iterator[None]:
         try:
-            yield
-        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+            with damage_named(f"{self._path.name}: {name}"):
+                yield
+        except zipfile.BadZipFile as error:
             raise IntegrityError(f"{self._path.name}: {name} is damaged: {error}") from error
 
 
@@ -108,78 +96,129 @@ def open_zip(path: Path, limits: Limits = Limits()) -> Iterator[Archive]:  # noq
     Raises:
         IntegrityError: it is no zip archive, or it breaks a rule.
     """
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise IntegrityError(f"{path.name} is not a zip archive: {error}") from error
-    with archive:
-        infos = [info for info in archive.infolist() if not info.is_dir()]
-        for info in infos:
-            _check_zip_entry(path, info)
-        entries = [Entry(info.filename, info.file_size) for info in infos]
-        yield _Opened(path, entries, limits, lambda name: archive.open(name))
+    with path.open("rb") as file:
+        stated = check_end(file, path.name, limits.entries)
+        try:
+            archive = zipfile.ZipFile(file)
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise IntegrityError(f"{path.name} is not a zip archive: {error}") from error
+        with archive:
+            infos = archive.infolist()
+            if stated != len(infos):
+                raise IntegrityError(
+                    f"{path.name} says that it has {stated} entries, but has {len(infos)}"
+                )
+            _check_zip(path, file, archive, infos)
+            entries = [Entry(i.filename, i.file_size) for i in infos if not i.is_dir()]
+            yield _Opened(path, entries, limits, lambda name: archive.open(name))
 
 
-def _check_zip_entry(path: Path, info: zipfile.ZipInfo) -> None:
-    mode = info.external_attr >> 16
-    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        raise IntegrityError(f"{path.name}: {info.filename} is a link or a device")
-    if info.flag_bits & 1:
-        raise IntegrityError(f"{path.name}: {info.filename} is encrypted")
-    if info.filename != info.orig_filename:
-        raise IntegrityError(f"{path.name}: {info.orig_filename!r} has a control character")
+def _check_zip(
+    path: Path, file: IO[bytes], archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo]
+) -> None:
+    names = Names()
+    for info in infos:
+        check_entry(path.name, info)
+        problem = path_problem(info.filename.removesuffix("/") if info.is_dir() else info.filename)
+        if problem:
+            raise IntegrityError(
+                f"{path.name}: {info.filename!r} {problem}",
+                hint="no honest package has such an entry",
+            )
+        problem = "" if info.is_dir() else names.add(info.filename)
+        if problem:
+            raise IntegrityError(f"{path.name} is refused: {problem}")
+    check_layout(file, path.name, infos, archive.start_dir)
 
 
 @contextmanager
-def open_tar(path: Path, limits: Limits = Limits()) -> Iterator[Archive]:  # noqa: B008
-    """Open a tar archive, compressed or not. Links are left out of its entries.
+def open_tar(
+    path: Path,
+    limits: Limits = Limits(),  # noqa: B008
+    links: Links = "leave out",
+) -> Iterator[Archive]:
+    """Open a tar archive, compressed or not, to read some of its files.
+
+    Source archives may have links, which are left out unless `links` says otherwise.
 
     Raises:
         IntegrityError: it is no tar archive, or it breaks a rule.
     """
-    try:
-        with tarfile.open(path) as archive:
-            members = {m.name: m for m in _tar_members(path, archive, limits)}
-            entries = [Entry(name, member.size) for name, member in members.items()]
+    with open_unpacked(path) as source:
+        with damage_named(path.name):
+            metered = cast("IO[bytes]", Metered(source, path.name, _room(path, limits)))
+            members = {m.name: m for m in TarStream(metered, path.name, limits.entries, links)}
+        entries = [Entry(name, member.size) for name, member in members.items()]
 
-            def open_member(name: str) -> IO[bytes]:
-                source = archive.extractfile(members[name])
-                if source is None:
-                    raise IntegrityError(f"{path.name}: {name} is not a regular file")
-                return source
+        def open_member(name: str) -> Any:
+            source.seek(members[name].offset)
+            return _Part(source, members[name].size)
 
-            yield _Opened(path, entries, limits, open_member)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise IntegrityError(f"{path.name} is not a tar archive: {error}") from error
+        yield _Opened(path, entries, limits, open_member)
 
 
-def _tar_members(path: Path, archive: tarfile.TarFile, limits: Limits) -> Iterator[tarfile.TarInfo]:
-    seen: set[str] = set()
-    unpacked = 0
-    allowed = max(limits.ratio_from, path.stat().st_size * limits.ratio)
-    for member in archive:
-        unpacked += member.size
-        if len(seen) >= limits.entries or unpacked > allowed:
-            raise IntegrityError(
-                f"{path.name} unpacks to more than is allowed",
-                hint="the archive may be a decompression bomb",
-            )
-        problem = "comes twice" if member.name in seen else path_problem(member.name)
-        if problem and not member.isdir():
-            raise IntegrityError(f"{path.name}: {member.name!r} {problem}")
-        seen.add(member.name)
-        if member.isreg():
-            yield member
+class _Part:
+    """The bytes of one file within a stream."""
+
+    def __init__(self, source: IO[bytes], size: int) -> None:
+        self._source = source
+        self._left = size
+
+    def read(self, count: int) -> bytes:
+        data = self._source.read(min(count, self._left))
+        self._left -= len(data)
+        return data
+
+    def __enter__(self) -> _Part:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
-def _check_names(path: Path, names: list[str], limits: Limits) -> None:
-    if len(names) > limits.entries:
-        raise IntegrityError(f"{path.name} has {len(names)} entries; {limits.entries} are allowed")
-    seen: set[str] = set()
-    for name in names:
-        problem = "comes twice" if name in seen else path_problem(name)
-        if problem:
-            raise IntegrityError(
-                f"{path.name}: {name!r} {problem}", hint="no honest package has such an entry"
-            )
-        seen.add(name)
+def extract_tar(
+    path: Path,
+    folder: Path,
+    advance: Advance,
+    limits: Limits = Limits(),  # noqa: B008
+    known: Names | None = None,
+) -> list[ModelFile]:
+    """Unpack a whole tar archive, compressed or not, into `folder`, reading it once.
+
+    What was unpacked before an error stays in `folder`: give one that is thrown away.
+
+    Args:
+        advance: told the number of bytes as they are unpacked.
+        known: the names of what is in `folder` already, to which those of the archive come.
+
+    Raises:
+        IntegrityError: it is no tar archive, or it breaks a rule.
+    """
+    names = known or Names()
+    with open_unpacked(path) as source, damage_named(path.name):
+        metered = cast("IO[bytes]", Metered(source, path.name, _room(path, limits)))
+        stream = TarStream(metered, path.name, limits.entries)
+        return [_extract(stream, entry, folder, advance, limits, names) for entry in stream]
+
+
+def _extract(
+    stream: TarStream,
+    entry: TarEntry,
+    folder: Path,
+    advance: Advance,
+    limits: Limits,
+    names: Names,
+) -> ModelFile:
+    problem = names.add(entry.name)
+    if problem:
+        raise IntegrityError(f"the package is refused: {problem}")
+    if entry.size > limits.file_bytes:
+        raise too_much(entry.name)
+    source = cast("IO[bytes]", stream)
+    size, digest = copy_durably(source, folder / entry.name, entry.size, advance)
+    return ModelFile(entry.name, size, digest)
+
+
+def _room(path: Path, limits: Limits) -> int:
+    """Bytes of the stream: those of the files, and the headers around them."""
+    return limits.allowed(path.stat().st_size) + (1 << 20)

@@ -65,25 +65,40 @@ def fold(path: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
 
 
-def clash(paths: Iterable[str]) -> str:
-    """What is wrong with the paths taken together; empty if nothing is."""
-    seen: dict[str, str] = {}
-    for path in paths:
+class Names:
+    """The files of one package as they come, so that no two of them are one."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, str] = {}
+        self._folders: dict[str, str] = {}
+
+    def add(self, path: str) -> str:
+        """Take a file in; what is wrong with it beside the others, empty if nothing is."""
         folded = fold(path)
-        if folded in seen:
-            other = seen[folded]
-            return f"{path!r} comes twice" if other == path else _same(other, path)
-        seen[folded] = path
-    for folded, path in seen.items():
+        if folded in self._files:
+            return _same(self._files[folded], path)
+        if folded in self._folders:
+            return f"{path!r} is a file and the folder of {self._folders[folded]!r}"
+        self._files[folded] = path
         at = folded.find("/")
         while at >= 0:
-            if folded[:at] in seen:
-                return f"{seen[folded[:at]]!r} is a file and the folder of {path!r}"
+            folder = folded[:at]
+            if folder in self._files:
+                return f"{self._files[folder]!r} is a file and the folder of {path!r}"
+            self._folders.setdefault(folder, path)
             at = folded.find("/", at + 1)
-    return ""
+        return ""
+
+
+def clash(paths: Iterable[str]) -> str:
+    """What is wrong with the paths taken together; empty if nothing is."""
+    names = Names()
+    return next(filter(None, map(names.add, paths)), "")
 
 
 def _same(one: str, other: str) -> str:
+    if one == other:
+        return f"{one!r} comes twice"
     same_case = unicodedata.normalize("NFKC", one) == unicodedata.normalize("NFKC", other)
     how = "Unicode normalisation" if same_case else "case"
     return f"{one!r} and {other!r} differ in {how} alone"
