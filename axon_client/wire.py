@@ -99,3 +99,50 @@ def message(data: Buffer, field: Field) -> Iterator[Field]:
     if field.wire != LENGTH:
         raise WireError(f"field {field.number} at byte {field.start} is not a message")
     return fields(data, field.start, field.end)
+
+
+class Reader:
+    """A whole message, of which at most `most` fields are looked at.
+
+    A file may hold a field in every two bytes: the bound is on the work, not on the size.
+    """
+
+    def __init__(self, data: Buffer, size: int, most: int = 4_000_000) -> None:
+        self.data = data
+        self._size = size
+        self._left = most
+
+    def top(self) -> Iterator[Field]:
+        """The fields of the whole message."""
+        return self._counted(fields(self.data, 0, self._size))
+
+    def message(self, field: Field) -> Iterator[Field]:
+        """The fields of a field that is itself a message."""
+        return self._counted(message(self.data, field))
+
+    def text(self, field: Field, limit: int = 1 << 16) -> str:
+        """A string field's text."""
+        return text(self.data, field, limit)
+
+    def numbers(self, field: Field) -> Iterator[int]:
+        """A repeated int64 field's values, packed or one by one."""
+        if field.wire == VARINT:
+            yield signed(field)
+            return
+        if field.wire != LENGTH:
+            raise WireError(f"field {field.number} at byte {field.start} is not a list of numbers")
+        at = field.start
+        while at < field.end:
+            self._spend()
+            value, at = _varint(self.data, at, field.end)
+            yield value - (1 << 64) if value >> 63 else value
+
+    def _counted(self, found: Iterator[Field]) -> Iterator[Field]:
+        for field in found:
+            self._spend()
+            yield field
+
+    def _spend(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise WireError("it has more fields than any model")
