@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Connections to one SQLite file, shared by the threads of one process.
+
+Guarantees: readers see one state from the beginning of their block to its end and never wait
+for a writer; a writing block happens as a whole or not at all, also across `kill -9`; waiting
+has a deadline. Other processes may use the file at the same time.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from axon_client.registry.schema import APPLICATION_ID, MIGRATIONS
+from mlos_core.errors import ConfigError, MlosError, Overloaded, Unavailable
+
+BUSY_TIMEOUT_S: Final = 10.0
+_IDLE: Final = 16
+
+
+class Connections:
+    """A pool of connections; opening it brings the file's tables up to date.
+
+    Raises:
+        ConfigError: the file is not a registry's, or one of a newer version.
+    """
+
+    def __init__(self, path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        self._path = path
+        self._timeout_s = busy_timeout_s
+        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue(_IDLE)
+        self._writing = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.write() as connection:
+                _migrate(connection, path)
+        except BaseException:
+            self.close()
+            raise
+        path.chmod(0o600)
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A block that reads one state of the database."""
+        with self._borrowed() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A block whose changes happen together at its end, or not at all if it raises.
+
+        Raises:
+            Overloaded: another writer was not done in time.
+        """
+        if not self._writing.acquire(timeout=self._timeout_s):
+            raise _busy()
+        try:
+            with self._borrowed() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+        finally:
+            self._writing.release()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
+            connection = self._open()
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            raise _explained(error, self._path) from error
+        finally:
+            self._give_back(connection)
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                self._path, self._timeout_s, isolation_level=None, check_same_thread=False
+            )
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA trusted_schema = OFF")
+        except sqlite3.Error as error:
+            raise _explained(error, self._path) from error
+        return connection
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        if connection.in_transaction:  # its ROLLBACK failed: nobody may go on with it
+            connection.close()
+            return
+        try:
+            self._idle.put_nowait(connection)
+        except queue.Full:
+            connection.close()
+
+    def close(self) -> None:
+        """Close every connection that nobody uses."""
+        while True:
+            try:
+                self._idle.get_nowait().close()
+            except queue.Empty:
+                return
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    done: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application not in (0, APPLICATION_ID) or (done and application != APPLICATION_ID):
+        raise ConfigError(f"{path} is not a registry's database", hint="choose another folder")
+    if done > len(MIGRATIONS):
+        raise ConfigError(f"{path} was made by a newer axon", hint="update axon")
+    for step in MIGRATIONS[done:]:
+        for statement in step:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _busy() -> Overloaded:
+    return Overloaded("the registry's database is busy", hint="try again later")
+
+
+def _explained(error: sqlite3.Error, path: Path) -> MlosError:
+    if "locked" in str(error) or "busy" in str(error):
+        return _busy()
+    if "not a database" in str(error):
+        return ConfigError(f"{path} is not a registry's database", hint="choose another folder")
+    return Unavailable(
+        f"the registry's database fails: {error}", hint=f"check the disk that holds {path}"
+    )

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""The rows behind a package, inside a transaction that the caller holds."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from axon_client import manifest as manifests
+from axon_client.registry.cards import card_of, labels
+from axon_client.registry.latest import latest
+from axon_client.registry.records import LATEST, Release, to_json
+from mlos_core.errors import AlreadyExists
+
+
+def archive_name(namespace: str, name: str, version: str) -> str:
+    """What the original calls a version's archive."""
+    return f"{namespace}-{name.replace('/', '--')}-{version}.axon"
+
+
+def package_for(connection: sqlite3.Connection, release: Release, now: str) -> int:
+    """The row of a release's package, made if it is its first."""
+    row = connection.execute(
+        "SELECT id, namespace, name FROM packages"
+        " WHERE namespace = ? COLLATE NOCASE AND name = ? COLLATE NOCASE",
+        (release.namespace, release.name),
+    ).fetchone()
+    if row is None:
+        made = connection.execute(
+            "INSERT INTO packages (namespace, name, created) VALUES (?, ?, ?)",
+            (release.namespace, release.name, now),
+        )
+        return made.lastrowid or 0
+    if (row["namespace"], row["name"]) != (release.namespace, release.name):
+        raise AlreadyExists(
+            f"{row['namespace']}/{row['name']} differs from {release.namespace}/{release.name}"
+            " in case alone",
+            hint="publish under that name, or choose another",
+        )
+    return int(row["id"])
+
+
+def find_version(connection: sqlite3.Connection, package: int, version: str) -> sqlite3.Row | None:
+    """A version's row."""
+    row: sqlite3.Row | None = connection.execute(
+        "SELECT * FROM versions WHERE package = ? AND version = ?", (package, version)
+    ).fetchone()
+    return row
+
+
+def insert_version(
+    connection: sqlite3.Connection, package: int, release: Release, now: str
+) -> None:
+    """Add a version and its files."""
+    made = connection.execute(
+        "INSERT INTO versions (package, version, manifest, manifest_sha256, archive, size,"
+        " created, publisher, dependencies, signatures) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            package,
+            release.version,
+            release.manifest,
+            release.manifest_sha256,
+            archive_name(release.namespace, release.name, release.version),
+            release.size,
+            now,
+            release.publisher,
+            to_json(release.dependencies),
+            to_json(release.signatures),
+        ),
+    )
+    connection.executemany(
+        "INSERT INTO files (version, path, size, sha256) VALUES (?, ?, ?, ?)",
+        [(made.lastrowid, file.path, file.size, file.sha256) for file in release.files],
+    )
+
+
+def refresh(connection: sqlite3.Connection, package: int) -> None:
+    """Move `latest`, unless it was set by hand, and show search what it names."""
+    rows = connection.execute(
+        "SELECT version FROM versions WHERE package = ? AND yanked IS NULL", (package,)
+    )
+    sound = [row[0] for row in rows]
+    pinned = connection.execute(
+        "SELECT version FROM tags WHERE package = ? AND tag = ? AND by_hand", (package, LATEST)
+    ).fetchone()
+    chosen = pinned[0] if pinned else latest(sound)
+    if not pinned:
+        connection.execute("DELETE FROM tags WHERE package = ? AND tag = ?", (package, LATEST))
+        if chosen:
+            connection.execute("INSERT INTO tags VALUES (?, ?, ?, 0)", (package, LATEST, chosen))
+    _show(connection, package, chosen if chosen in sound else "")
+
+
+def _show(connection: sqlite3.Connection, package: int, version: str) -> None:
+    """Fill what search sees; a package whose `latest` is yanked or missing is hidden."""
+    connection.execute("DELETE FROM labels WHERE package = ?", (package,))
+    connection.execute("DELETE FROM words WHERE rowid = ?", (package,))
+    row = find_version(connection, package, version)
+    if row is None:
+        connection.execute("UPDATE packages SET version = '' WHERE id = ?", (package,))
+        return
+    manifest = manifests.decode(bytes(row["manifest"]))
+    card, about = card_of(manifest), manifest.metadata
+    connection.execute(
+        "UPDATE packages SET version = ?, updated = ?, description = ?, framework = ?,"
+        " format = ?, license = ?, tags = ?, size = ? WHERE id = ?",
+        (
+            version,
+            row["created"],
+            card.description,
+            card.framework,
+            card.format,
+            card.license,
+            to_json(card.tags),
+            row["size"],
+            package,
+        ),
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO labels (facet, value, package) VALUES (?, ?, ?)",
+        [(facet, value, package) for facet, value in labels(about.namespace, card)],
+    )
+    connection.execute(
+        "INSERT INTO words (rowid, name, about, labels) VALUES (?, ?, ?, ?)",
+        (
+            package,
+            f"{about.namespace} {about.name}",
+            card.description,
+            " ".join((card.framework, card.format, card.license, *card.tags, *card.authors)),
+        ),
+    )
