@@ -138,6 +138,8 @@ class Hosts:
         self._spare.discard(host)
         if self._hosts.get(key) is host:
             del self._hosts[key]
+        if not self._stopped:
+            self._tasks.spawn(self._templates.release(), "release templates")
 
     # --- swapping ---------------------------------------------------------------------
 
@@ -231,7 +233,6 @@ class Hosts:
             kept = not key[1] and key[0] in self._warm
             if key not in used() and not kept and key not in self._starting:
                 await host.stop()
-        await self._templates.release()
 
     def statuses(self) -> list[PluginStatus]:
         """What the user sees of every installed plugin."""

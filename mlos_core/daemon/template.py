@@ -221,21 +221,17 @@ class Templates:
     async def release(self) -> None:
         """End those that are of no use: stale ones, and of interpreters without a host."""
         for template in list(self._every):
-            current = template.alive and self._current.get(template.python) is template
+            current = self._current.get(template.python) is template and template.alive
             if template.idle and not (current and not template.python):
-                self._forget(template)
+                if current:
+                    del self._current[template.python]
                 await template.stop()
-
-    def _forget(self, template: Template) -> None:
-        self._every.discard(template)
-        if self._current.get(template.python) is template:
-            del self._current[template.python]
+                self._every.discard(template)
 
     async def stop(self) -> None:
         """End them all."""
-        every, self._every = self._every, set()
         self._current.clear()
-        await asyncio.gather(*(template.stop() for template in every))
+        await asyncio.gather(*(template.stop() for template in self._every))
 
 
 def _spawn(python: str, fd: int) -> subprocess.Popen[bytes]:

@@ -88,7 +88,7 @@ def settled(daemon, client, seconds=30.0):
 
 
 def name_is_of_a_host_or_daemon(name):
-    return name == "mlosd" or name.startswith(("mlos-host", "python"))
+    return name == "mlosd" or name.startswith(("mlos-host", "mlos-template", "python"))
 
 
 def differences(before, after):

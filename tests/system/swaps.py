@@ -119,9 +119,10 @@ def attempt(stage, kind, name):
             stage.plugin.install(number)
 
 
-def storm(stage, clients, plan, quiet, swapping, change=change):
+def storm(stage, clients, plan, quiet, swapping, change=change, every=0.0):
     """Phases of `quiet` seconds without and `swapping` seconds with changes, until all are done.
 
+    A change begins `every` seconds, or when the one before is done.
     SIGINT, to this process alone, ends it sooner, with the result of what was done.
     """
     plan = collections.deque(plan)
@@ -132,7 +133,9 @@ def storm(stage, clients, plan, quiet, swapping, change=change):
             clients.phase(stages.SWAPPING)
             end = time.monotonic() + swapping
             while plan and not interrupted and time.monotonic() < end:
+                began = time.monotonic()
                 change(stage, *plan.popleft())
+                time.sleep(max(0.0, began + every - time.monotonic()))
     clients.phase(stages.QUIET)
     time.sleep(quiet)
 
@@ -244,7 +247,7 @@ def summary(row):
 # --- at length ----------------------------------------------------------------------------
 
 
-def run(daemon, plugin_folder, plan, quiet=5.0, swapping=5.0, kill_every=0.0):
+def run(daemon, plugin_folder, plan, quiet=5.0, swapping=5.0, kill_every=0.0, every=0.0):
     """One storm over a daemon that is not started yet; its row."""
     stage = stages.Stage(daemon, plugin_folder, strict=not kill_every)
     try:
@@ -253,7 +256,7 @@ def run(daemon, plugin_folder, plan, quiet=5.0, swapping=5.0, kill_every=0.0):
             stages.Clients(stage, (*stages.MEMORY_CLIENTS, *stages.HTTP_CLIENTS)) as clients,
             Killer(stage, kill_every) as killer,
         ):
-            storm(stage, clients, plan, quiet, swapping, attempt if kill_every else change)
+            storm(stage, clients, plan, quiet, swapping, attempt if kill_every else change, every)
             reports = clients.end()
         return {**result(stage, reports), "killed": dict(killer.killed)}
     finally:
@@ -266,6 +269,13 @@ def main():
     parser.add_argument("--model-swaps", type=int, default=1000)
     parser.add_argument("--quiet", type=float, default=5.0, help="seconds of a phase without swaps")
     parser.add_argument("--swapping", type=float, default=5.0, help="seconds of a phase with swaps")
+    parser.add_argument(
+        "--every",
+        type=float,
+        default=0.25,
+        metavar="SECONDS",
+        help="a swap begins that often, or when the one before is done",
+    )
     parser.add_argument(
         "--kill-every",
         type=float,
@@ -285,10 +295,11 @@ def main():
     began = time.monotonic()
     try:
         plan = changes(args.plugin_swaps, args.model_swaps)
-        row = run(daemon, plugins, plan, args.quiet, args.swapping, args.kill_every)
+        row = run(daemon, plugins, plan, args.quiet, args.swapping, args.kill_every, args.every)
     finally:
         clean = daemon.clean_up()
         shutil.rmtree(folder)
+    row["a_swap_every"] = args.every
     row["seconds"] = round(time.monotonic() - began, 1)
     row["shared_memory_left"] = sorted(set(traces.names()) - set(before))
     row["machine"] = where
