@@ -1,33 +1,59 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""Package specs: `namespace/name@version`, or the path of a folder or file.
+"""Package specs: `namespace/name@selector`, the path of a folder or file, or a URL.
 
-The first segment is the namespace, the part after the last `@` the version; the name
-between them may contain `/`. What starts with `.`, `/` or `~` is a path.
+The first segment is the namespace, the part after the last `@` the selector; the name
+between them may contain `/`. What starts with `.`, `/` or `~` is a path, what starts with
+`https://` a file to fetch, which names its digest: `https://host/model.onnx#sha256=<hex>`.
+
+A selector is an exact version (`1.2.3`, `1.0.3.post1`), a range of npm's (`^1.2`, `~1.2.3`,
+`1.x`, `>=1,<3`), a tag (`latest`, a branch) or a digest (`sha256:<64 hex digits>`).
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
+from axon_client import versions
 from axon_client.manifest import Metadata
 from mlos_core.errors import InvalidInput
 
-EXAMPLE = "write namespace/name@version, for example pypi/magika@1.0.3, or a path such as ./dir"
+EXAMPLE: Final = (
+    "write namespace/name@version, for example pypi/magika@1.0.3, or a path such as ./dir"
+)
+MAX_LENGTH: Final = 4096
+
+Kind = Literal["any", "exact", "range", "tag", "digest"]
+
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,127}(?:/[A-Za-z0-9][A-Za-z0-9._-]*){0,7}")
+_RANGE_ONLY: Final = re.compile(r"[ ,|<>=~^*]")
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class PackageSpec(msgspec.Struct, frozen=True):
-    """A package, with or without its version. `namespace` may be empty in look-ups only."""
+    """A package; `version` is a selector or empty. `namespace` may be empty in look-ups only."""
 
     namespace: str
     name: str
     version: str = ""
 
     def __str__(self) -> str:
-        title = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        return f"{title}@{self.version}" if self.version else title
+        return f"{self.title}@{self.version}" if self.version else self.title
+
+    @property
+    def title(self) -> str:
+        """`namespace/name`."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+    def at(self, version: str) -> PackageSpec:
+        """The same package with another selector."""
+        return PackageSpec(self.namespace, self.name, version)
 
 
 class PathSpec(msgspec.Struct, frozen=True):
@@ -39,42 +65,151 @@ class PathSpec(msgspec.Struct, frozen=True):
         return str(self.path)
 
 
-def parse(text: str) -> PackageSpec | PathSpec:
+class UrlSpec(msgspec.Struct, frozen=True):
+    """A file on a web server, pinned to the hex SHA-256 of its bytes."""
+
+    url: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.url}#sha256={self.sha256}"
+
+
+Spec = PackageSpec | PathSpec | UrlSpec
+
+
+def parse(text: str) -> Spec:
     """What `axon install` is given.
 
     Raises:
-        InvalidInput: it is neither a spec nor a path.
+        InvalidInput: it is neither a spec, nor a path, nor a URL with a digest.
     """
     if text.startswith((".", "/", "~")):
-        return PathSpec(Path(text).expanduser())
+        return PathSpec(_path(text))
+    if _URL.match(text):
+        return _parse_url(text)
     spec = parse_name(text)
     if not spec.namespace:
-        beside = f"; for the folder or file here write ./{text}" if Path(text).exists() else ""
+        beside = f"; for the folder or file here write ./{text}" if _is_here(text) else ""
         raise InvalidInput(f"{text!r} has no namespace", hint=EXAMPLE + beside)
     return spec
 
 
+def _path(text: str) -> Path:
+    if len(text) > MAX_LENGTH or "\0" in text:
+        raise InvalidInput("that is no path: it is too long, or has a null character in it")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise InvalidInput(f"{text!r}: {error}") from error
+
+
+def _is_here(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _parse_url(text: str) -> UrlSpec:
+    url, _, fragment = text.partition("#")
+    digest = fragment.removeprefix("sha256=")
+    if len(text) > MAX_LENGTH or not (text.isascii() and text.isprintable()) or " " in text:
+        raise InvalidInput(f"{text[:200]!r} is not a URL", hint="percent-encode other characters")
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname)
+        hidden = parts.username is not None or parts.password is not None
+        _ = parts.port  # raises where it is no number
+    except ValueError as error:
+        raise InvalidInput(f"{text!r} is not a URL: {error}") from error
+    if not whole:
+        raise InvalidInput(f"{text!r} has no source", hint="a URL starts with https://")
+    if hidden:
+        raise InvalidInput(
+            f"the URL for {parts.hostname} has a password in it",
+            hint=f"leave it out, and keep it with: axon registry login {parts.hostname}",
+        )
+    if fragment == digest or not _DIGEST.fullmatch(f"sha256:{digest}"):
+        raise InvalidInput(
+            f"{url} comes without the digest that its bytes must have",
+            hint="append #sha256= and 64 lower-case hex digits, as sha256sum prints them",
+        )
+    return UrlSpec(url, digest)
+
+
 def parse_name(text: str) -> PackageSpec:
     """What look-ups among installed models are given: the namespace may be left out."""
+    if len(text) > MAX_LENGTH:
+        raise InvalidInput(f"a spec of {len(text)} characters is too long", hint=EXAMPLE)
     title, _, version = text.rpartition("@") if "@" in text else (text, "", "")
     namespace, _, name = title.partition("/") if "/" in title else ("", "", title)
-    if "@" in text and not version:
+    if "@" in text and not version.strip():
         raise InvalidInput(f"{text!r} has no version behind the '@'", hint=EXAMPLE)
-    _check(text, namespace or "any", name, version or "0")
+    _check(text, namespace or "any", name)
+    if version:
+        check_selector(version, text)
     if namespace == "pypi":
         name = normalize_distribution(name)
     return PackageSpec(namespace, name, version)
 
 
-def _check(text: str, namespace: str, name: str, version: str) -> None:
+def _check(text: str, namespace: str, name: str) -> None:
+    fields = {"namespace": namespace, "name": name, "version": "0"}
     try:
-        msgspec.convert({"namespace": namespace, "name": name, "version": version}, Metadata)
+        msgspec.convert(fields, Metadata)
     except msgspec.ValidationError as error:
         field = str(error).rpartition("$.")[2].rstrip("`")
-        value = {"namespace": namespace, "name": name, "version": version}[field]
         raise InvalidInput(
-            f"{text!r} is not a package spec: {field} {value!r} is not allowed", hint=EXAMPLE
+            f"{text!r} is not a package spec: {field} {fields.get(field, '')!r} is not allowed",
+            hint=EXAMPLE,
         ) from error
+
+
+def check_selector(selector: str, whole: str = "") -> None:
+    """Accept what `kind_of` knows.
+
+    Raises:
+        InvalidInput: it is no version, range, tag or digest; shows what they look like.
+    """
+    try:
+        kind_of(selector)
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"{whole or selector!r} is not a package spec: {error.message}",
+            hint=error.hint or EXAMPLE,
+        ) from error
+
+
+def kind_of(selector: str) -> Kind:
+    """What a selector asks for. `1.2` is a range, `1.2.3` and a whole commit are exact.
+
+    Raises:
+        InvalidInput: it is no selector.
+    """
+    if selector in ("", "*"):
+        return "any"
+    if not (selector.isascii() and selector.isprintable()):
+        raise InvalidInput(f"version {selector!r} is not allowed", hint=EXAMPLE)
+    if selector.startswith("sha256:"):
+        return _digest(selector)
+    if _RANGE_ONLY.search(selector):
+        versions.parse_range(selector)
+        return "range"
+    if not _TAG.fullmatch(selector):
+        raise InvalidInput(f"version {selector!r} is not allowed", hint=EXAMPLE)
+    if versions.is_range(selector) and not versions.is_semantic(selector):
+        return "range"
+    exact = versions.parse(selector) is not None or _COMMIT.fullmatch(selector)
+    return "exact" if exact else "tag"
+
+
+def _digest(selector: str) -> Kind:
+    if not _DIGEST.fullmatch(selector):
+        raise InvalidInput(
+            f"{selector[:80]!r} is no digest", hint="sha256: and 64 lower-case hex digits"
+        )
+    return "digest"
 
 
 def normalize_distribution(name: str) -> str:
