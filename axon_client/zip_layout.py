@@ -133,4 +133,5 @@ def _check_local(file: IO[bytes], title: str, info: zipfile.ZipInfo) -> int:
         raise IntegrityError(
             f"{title}: the directory and the header of {info.filename} contradict each other"
         )
-    return int(info.header_offset) + _LOCAL.size + name_length + extra + info.compress_size
+    behind: int = _LOCAL.size + name_length + extra + info.compress_size
+    return info.header_offset + behind
