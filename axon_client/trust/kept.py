@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""The signatures of an installed package, kept beside it to be checked again without a network.
+
+An installed manifest may say more than the published one, or carry the name that the user
+gave the package. So the published bytes are kept with their signatures, and the installed
+manifest is held against them: the same files with the same digests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from axon_client import manifest as manifests
+from axon_client.config import Policy
+from axon_client.manifest import Manifest
+from axon_client.trust.ring import Trusted
+from axon_client.trust.signatures import Verdict, check
+from mlos_core.errors import InvalidInput
+
+FILE_NAME: Final = "signatures.json"
+MOST_BYTES: Final = 3 * manifests.MAX_BYTES
+
+
+class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was published: the manifest's exact bytes, their signatures, and where that was."""
+
+    manifest: bytes
+    signatures: list[dict[str, Any]]
+    registry: str = ""
+
+
+def encode(manifest: bytes, signatures: Sequence[Mapping[str, Any]], registry: str = "") -> bytes:
+    """What to write to the file `FILE_NAME` beside the installed manifest."""
+    kept = Kept(manifest, [dict(signature) for signature in signatures], registry)
+    return msgspec.json.encode(kept)
+
+
+def check_kept(
+    data: bytes,
+    installed: Manifest,
+    policy: Policy = "require",
+    *,
+    trusted: Sequence[Trusted] | None = None,
+    home: Path | None = None,
+) -> Verdict:
+    """Whether an installed package is still one that a trusted key has signed.
+
+    Args:
+        data: what `encode` gave; empty if nothing was kept.
+    """
+    if policy == "off":
+        return Verdict("off", policy)
+    if not data:
+        return check(b"", [], installed.metadata.namespace, policy, trusted=trusted, home=home)
+    try:
+        kept = msgspec.json.decode(data, type=Kept)
+        published = manifests.decode(kept.manifest, source="the published manifest")
+    except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput) as error:
+        return Verdict("malformed", policy, f"{FILE_NAME} is damaged: {error}", "install it again")
+    difference = _difference(published, installed)
+    if difference:
+        return Verdict(
+            "altered",
+            policy,
+            f"{installed.title} is not what was signed: {difference}",
+            "install it again with --replace",
+        )
+    return check(
+        kept.manifest,
+        kept.signatures,
+        published.metadata.namespace,
+        policy,
+        registry=kept.registry,
+        trusted=trusted,
+        home=home,
+    )
+
+
+def _difference(published: Manifest, installed: Manifest) -> str:
+    signed = {file.path: file for file in published.spec.format.files}
+    there = {file.path: file for file in installed.spec.format.files}
+    for path in sorted(signed.keys() | there.keys()):
+        if path not in there:
+            return f"{path} is missing"
+        if path not in signed:
+            return f"{path} was added"
+        if signed[path] != there[path]:
+            return f"{path} has another digest"
+    said, says = published.spec.format, installed.spec.format
+    if said.pickled and not says.pickled:
+        return "it no longer says that it is pickled"
+    if said.execution_files and said.execution_files != says.execution_files:
+        return "it names other models"
+    return ""
