@@ -98,10 +98,19 @@ def headers_for(
 
 def keep(url: str, credential: Credential, home: Path | None = None) -> None:
     """Keep what the host of `url` is to be shown."""
+    check(credential)
+    _change(home or config.default_home(), origin(url), credential)
+
+
+def check(credential: Credential) -> None:
+    """Make sure that it can be a header's value.
+
+    Raises:
+        InvalidInput: it is empty, or has spaces, line ends or characters beyond ASCII.
+    """
     text = credential.token + credential.username
     if not credential.token or not text.isascii() or not text.isprintable() or " " in text:
         raise InvalidInput("a token is one word of printable ASCII characters")
-    _change(home or config.default_home(), origin(url), credential)
 
 
 def forget(url: str, home: Path | None = None) -> bool:
