@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,17 +18,35 @@ def scan(models: Path) -> list[InstalledModel]:
 
     Identity comes from the path, so that a model with a damaged manifest is found too.
     """
-    found = [_at(path, models) for path in _model_folders(models)] if models.is_dir() else []
+    found = [_at(path, models) for path in model_folders(models)] if models.is_dir() else []
     return sorted((model for model in found if model), key=lambda model: str(model.spec))
 
 
-def _model_folders(folder: Path) -> Iterator[Path]:
-    children = list(folder.iterdir())
-    if any(child.is_symlink() or not child.is_dir() for child in children):
+def is_model(folder: Path) -> bool:
+    """Whether a folder below `models` is a model's: those around it hold only folders."""
+    return _look(folder)[0]
+
+
+def model_folders(folder: Path) -> Iterator[Path]:
+    """The folders of all models in `folder`, or `folder` itself if it is a model's."""
+    found, children = _look(folder)
+    if found:
         yield folder
         return
     for child in children:
-        yield from _model_folders(child)
+        yield from model_folders(child)
+
+
+def _look(folder: Path) -> tuple[bool, list[Path]]:
+    """Whether a folder holds files, and else the folders in it."""
+    try:
+        with os.scandir(folder) as entries:
+            children = list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return False, []  # it went, or was replaced, while others were looked at
+    if any(not child.is_dir(follow_symlinks=False) for child in children):
+        return True, []
+    return False, [Path(child.path) for child in children]
 
 
 def _at(path: Path, models: Path) -> InstalledModel | None:

@@ -15,6 +15,7 @@ from axon_client.hashing import hash_file
 from axon_client.manifest import ModelFile
 from axon_client.models import InstalledModel
 from axon_client.progress import Progress, silent
+from axon_client.seals import is_intact
 from mlos_core.errors import InvalidInput
 
 Kind = Literal["missing", "damaged", "extra", "manifest"]
@@ -48,6 +49,21 @@ def verify(model: InstalledModel, blobs: Path, progress: Progress = silent) -> l
         for path in sorted(_present(model.path) - {f.path for f in files} - {manifests.FILE_NAME})
     ]
     return problems
+
+
+def is_as_listed(model: InstalledModel, blobs: Path) -> bool:
+    """Whether a model's files are the blobs that its manifest lists, unchanged since then.
+
+    Reads only a file whose seal is broken.
+    """
+    files = model.manifest.spec.format.files
+    if _present(model.path) != {file.path for file in files} | {manifests.FILE_NAME}:
+        return False
+    return all(_is_blob(model.path / file.path, blobs / file.sha256) for file in files)
+
+
+def _is_blob(path: Path, blob: Path) -> bool:
+    return blob.exists() and path.exists() and path.samefile(blob) and is_intact(blob, blob.name)
 
 
 def _check_files(

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Downloads under way: `HOME/partial/<key>`, with what the downloader notes beside it.
+
+One process at a time works on a file. The others wait for it, and either find the blob or
+go on where a dead one stopped: the file and the notes on what of it is verified stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from axon_client.lock import claimed, is_claimed
+from axon_client.progress import Progress
+from mlos_core.errors import DeadlineExceeded
+
+if TYPE_CHECKING:
+    from axon_client.adapters.base import RemoteFile
+
+STALLED_S: Final = 600.0
+"""How long another process may hold a file without a byte coming in."""
+OLD_S: Final = 7 * 86400.0
+"""After how long a download that nobody goes on with is given up, in seconds."""
+STATE, LOCK = ".state", ".lock"
+
+
+def key_of(file: RemoteFile) -> str:
+    """The name of a file's download: by its content where that is known, else by its place."""
+    if file.sha256:
+        return f"sha256-{file.sha256}"
+    if file.git_sha1:
+        return f"git-{file.git_sha1}"
+    return "url-" + hashlib.sha256("\n".join(file.urls).encode()).hexdigest()
+
+
+class Partial(msgspec.Struct, frozen=True):
+    """A download that is not finished. `used` is in seconds since the epoch."""
+
+    key: str
+    bytes: int
+    used: float
+    claimed: bool
+
+
+class Partials:
+    """The folder of unfinished downloads."""
+
+    def __init__(self, folder: Path, stalled_s: float = STALLED_S) -> None:
+        self.folder = folder
+        self._stalled_s = stalled_s
+
+    def path(self, key: str) -> Path:
+        """The file that a download goes into."""
+        return self.folder / key
+
+    @contextmanager
+    def claim(self, key: str, progress: Progress, size: int = 0) -> Iterator[Path]:
+        """Be the one who works on a download; waits while another process is.
+
+        Args:
+            size: of the whole file, for the progress that is shown while waiting.
+
+        Raises:
+            DeadlineExceeded: nothing came in at the other process for too long.
+        """
+        target = self.path(key)
+        wait = Wait(target, self._stalled_s, lambda done: progress("wait", done, max(size, 0)))
+        with claimed(self._lock(key), wait.step):
+            yield target
+
+    def forget(self, key: str) -> None:
+        """Delete a download and the notes on it. Call with the claim held."""
+        for path in (self.path(key), self.path(key + STATE)):
+            path.unlink(missing_ok=True)
+
+    def all(self) -> list[Partial]:
+        """Every download that is not finished."""
+        keys = {p.name.removesuffix(STATE).removesuffix(LOCK) for p in self._entries()}
+        return [self._look(key) for key in sorted(keys)]
+
+    def discard(self, partial: Partial) -> bool:
+        """Delete a download, unless somebody works on it."""
+        try:
+            with claimed(self._lock(partial.key), _give_up):
+                self.forget(partial.key)
+        except DeadlineExceeded:
+            return False
+        return True
+
+    def _lock(self, key: str) -> Path:
+        return self.folder / (key + LOCK)
+
+    def _entries(self) -> list[Path]:
+        return list(self.folder.iterdir()) if self.folder.is_dir() else []
+
+    def _look(self, key: str) -> Partial:
+        size, used = _look(self.path(key))
+        used = max(used, _look(self.path(key + STATE))[1])
+        return Partial(key, size, used / 1e9, is_claimed(self._lock(key)))
+
+
+class Wait:
+    """Another's download that is waited for, as long as it moves."""
+
+    def __init__(self, target: Path, stalled_s: float, report: Callable[[int], None]) -> None:
+        self._target = target
+        self._stalled_s = stalled_s
+        self._report = report
+        self._seen = (-1, -1)
+        self._since = time.monotonic()
+
+    def step(self) -> None:
+        """Look again.
+
+        Raises:
+            DeadlineExceeded: it has not moved for too long.
+        """
+        now, seen = time.monotonic(), _look(self._target)
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        elif now - self._since >= self._stalled_s:
+            raise DeadlineExceeded(
+                f"another axon process holds {self._target} and nothing came in "
+                f"for {self._stalled_s:g} s",
+                hint="end that process; the download is gone on with where it stopped",
+            )
+        self._report(seen[0])
+
+
+def _look(path: Path) -> tuple[int, int]:
+    """Bytes on disk, and when that last changed, in nanoseconds."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return min(status.st_size, status.st_blocks * 512), status.st_mtime_ns
+
+
+def _give_up() -> None:
+    raise DeadlineExceeded("another axon process works on it")
