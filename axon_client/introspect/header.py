@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from axon_client.manifest import IO
+
+MOST_DIMENSIONS: Final = 64
+MOST_ELEMENTS: Final = 1 << 62
 
 NOT_PARAMETERS = frozenset({"int64", "bool", "bytes"})
 """Shapes, indices and texts: constants that no training has set."""
@@ -63,14 +67,35 @@ class Tally:
         self._elements: Counter[str] = Counter()
         self._bytes = 0
 
-    def add(self, dtype: str, shape: Iterable[int], size: int | None = None) -> None:
-        """A tensor. `size` is its bytes, for dtypes that have no fixed size."""
+    def add(self, dtype: str, shape: Sequence[int], size: int | None = None) -> None:
+        """A tensor. `size` is its bytes, for dtypes that have no fixed size.
+
+        Raises:
+            ValueError: no tensor has that shape.
+        """
+        if len(shape) > MOST_DIMENSIONS:
+            raise ValueError(f"a tensor has {len(shape)} dimensions")
         self.count(dtype, math.prod(max(side, 0) for side in shape), size)
 
     def count(self, dtype: str, elements: int, size: int | None = None) -> None:
-        """Elements, wherever they lie."""
+        """Elements, wherever they lie.
+
+        Raises:
+            ValueError: there are more than any memory holds.
+        """
+        if not 0 <= elements <= MOST_ELEMENTS - self._elements.total():
+            raise ValueError("its tensors are larger than any memory")
         self._elements[dtype] += elements
         self._bytes += elements * BITS.get(dtype, 0) // 8 if size is None else size
+
+    def weigh(self, size: int) -> None:
+        """Bytes of tensors that were counted without."""
+        self._bytes += size
+
+    @property
+    def elements(self) -> int:
+        """Elements of all dtypes."""
+        return self._elements.total()
 
     @property
     def dtypes(self) -> dict[str, int]:

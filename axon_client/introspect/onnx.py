@@ -46,7 +46,7 @@ def read_onnx(path: Path) -> Header:
     with mapped(path) as data:
         try:
             return _Model(wire.Reader(data, len(data))).header()
-        except wire.WireError as error:
+        except ValueError as error:
             raise refusal(path, "an ONNX model", error) from error
 
 
