@@ -38,12 +38,12 @@ def fields(data: Buffer, start: int, end: int) -> Iterator[Field]:
     """The fields of the message in `data[start:end]`, in file order."""
     at = start
     while at < end:
-        key, at = _varint(data, at, end)
+        key, at = varint(data, at, end)
         number, wire = key >> 3, key & 7
         if number == 0 or number >= 1 << 29:
             raise WireError(f"field number {number} at byte {at}")
         if wire == VARINT:
-            value, at = _varint(data, at, end)
+            value, at = varint(data, at, end)
             yield Field(number, wire, value, at, at)
             continue
         size, at = _size(data, wire, at, end)
@@ -55,7 +55,7 @@ def fields(data: Buffer, start: int, end: int) -> Iterator[Field]:
 
 def _size(data: Buffer, wire: int, at: int, end: int) -> tuple[int, int]:
     if wire == LENGTH:
-        return _varint(data, at, end)
+        return varint(data, at, end)
     if wire == FIXED64:
         return 8, at
     if wire == FIXED32:
@@ -63,7 +63,8 @@ def _size(data: Buffer, wire: int, at: int, end: int) -> tuple[int, int]:
     raise WireError(f"wire type {wire} at byte {at}")
 
 
-def _varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
+def varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
+    """The number at byte `at`, and where the next thing begins."""
     value = shift = 0
     while shift < 64:
         if at >= end:
@@ -134,7 +135,7 @@ class Reader:
         at = field.start
         while at < field.end:
             self._spend()
-            value, at = _varint(self.data, at, field.end)
+            value, at = varint(self.data, at, field.end)
             yield value - (1 << 64) if value >> 63 else value
 
     def _counted(self, found: Iterator[Field]) -> Iterator[Field]:

@@ -38,6 +38,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         cache_bytes_per_token: what a decoder keeps of each token, in float16.
         external: files beside the model, relative to its folder, that hold its weights.
         opsets: ONNX's operator sets by domain.
+        custom_code: Python modules that transformers would import from the package.
+        runs_code: why loading it may run code that came with it; empty if it cannot.
         unknown: what the format does not say, and why.
     """
 
@@ -57,6 +59,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     opsets: dict[str, int] = {}
     external: tuple[str, ...] = ()
     custom_code: str = ""
+    runs_code: str = ""
     unknown: tuple[str, ...] = ()
 
 
