@@ -56,28 +56,6 @@ class Leases:
                         yield entry.name, entry.stat().st_mtime
 
 
-class Pins:
-    """What a part of axon other than the installed models needs, such as a registry."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def add(self, owner: str, digest: str) -> None:
-        """Keep a blob for `owner`, which is one segment of a path."""
-        folder = self._folder / owner
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / check_digest(digest)).touch()
-
-    def remove(self, owner: str, digest: str) -> None:
-        """End what `add` began."""
-        (self._folder / owner / check_digest(digest)).unlink(missing_ok=True)
-
-    def all(self) -> set[str]:
-        """The digests that anybody pinned."""
-        folders = [path for path in _children(self._folder) if path.is_dir()]
-        return {pin.name for folder in folders for pin in _children(folder)}
-
-
 class Names:
     """Other names of contents, so that what git named is not fetched twice."""
 

@@ -18,6 +18,7 @@ import msgspec
 
 from axon_client.lock import claimed, is_claimed
 from axon_client.progress import Progress
+from axon_client.store.collect import Freed
 from mlos_core.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
@@ -83,6 +84,16 @@ class Partials:
         """Every download that is not finished."""
         keys = {p.name.removesuffix(STATE).removesuffix(LOCK) for p in self._entries()}
         return [self._look(key) for key in sorted(keys)]
+
+    def expire(self, age_s: float, *, dry_run: bool = False) -> Freed:
+        """Delete the downloads that nobody works on and that are older than `age_s` seconds."""
+        freed, since = Freed(), time.time() - age_s
+        for partial in self.all():
+            if partial.claimed or partial.used > since:
+                continue
+            if dry_run or self.discard(partial):
+                freed += Freed(bytes=partial.bytes, partials=1)
+        return freed
 
     def discard(self, partial: Partial) -> bool:
         """Delete a download, unless somebody works on it."""

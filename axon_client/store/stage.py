@@ -19,7 +19,7 @@ from mlos_core.errors import InvalidInput
 
 if TYPE_CHECKING:
     from axon_client.adapters.base import RemoteFile
-    from axon_client.store.store import Store
+    from axon_client.store.content import Content
 
 MOST = 1 << 62
 
@@ -41,14 +41,14 @@ class Stage:
     """
 
     def __init__(
-        self, path: Path, store: Store, *, distrust: bool = False, allow_pickle: bool = False
+        self, path: Path, content: Content, *, distrust: bool = False, allow_pickle: bool = False
     ) -> None:
         self.path = path
         self.distrust = distrust
         self.allow_pickle = allow_pickle
         self.known: dict[str, ModelFile] = {}
         self.borrowed: set[str] = set()
-        self._store = store
+        self._content = content
         self._copies = 0
 
     @property
@@ -60,6 +60,11 @@ class Stage:
     def scratch(self) -> Path:
         """For what is needed on the way; thrown away."""
         return self.path / "scratch"
+
+    @property
+    def digests(self) -> set[str]:
+        """The blobs that it links to."""
+        return {file.sha256 for file in self.known.values()} | self.borrowed
 
     def obtain(self, file: RemoteFile, progress: Progress = silent) -> ModelFile:
         """Make a file of the source a part of the package.
@@ -114,7 +119,7 @@ class Stage:
         else:
             own, digest = copy_in(source, self._free_name(), advance)
         check_same(str(source), digest, sha256)
-        self._store.take(own, digest, target)
+        self._content.take(own, digest, target)
         made = ModelFile(path, target.stat().st_size, digest)
         self.known[path] = made
         return made
@@ -123,19 +128,19 @@ class Stage:
         digest = self._link_known(file, target)
         if digest:
             return digest
-        partials, key = self._store.partials, key_of(file)
+        partials, key = self._content.partials, key_of(file)
         with partials.claim(key, progress, file.size) as partial:
             digest = self._link_known(file, target)  # whoever was waited for has brought it
             if not digest:
                 digest = download(partial, file, progress)
-                self._store.take_download(partial, file, digest, target)
+                self._content.take_download(partial, file, digest, target)
             partials.forget(key)
         return digest
 
     def _link_known(self, file: RemoteFile, target: Path) -> str:
         """Link to a blob with the file's content if there is one; gives its digest."""
-        digest = file.sha256 or self._store.names.digest_of(file.git_sha1)
-        if not digest or not self._store.link(check_digest(digest), target, self.distrust):
+        digest = file.sha256 or self._content.names.digest_of(file.git_sha1)
+        if not digest or not self._content.link(check_digest(digest), target, self.distrust):
             return ""
         size = target.stat().st_size
         if file.size not in (-1, size):

@@ -5,7 +5,7 @@
     HOME/models/<namespace>/<name>/<version>/...     links to blobs, and manifest.yaml
     HOME/staging/<random>/, <random>.owner           installations under way
     HOME/partial/<key>, .state, .lock                downloads under way
-    HOME/leases, pins, names                         see `notes`
+    HOME/leases, names                               see `notes`
     HOME/lock                                        see below
 
 Guarantees: a model's folder appears whole or not at all, also in place of another; a blob
@@ -29,37 +29,30 @@ model would be gone with the layer.
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from axon_client import manifest as manifests
 from axon_client.catalog import is_model, model_folders
 from axon_client.errors import IntegrityError
-from axon_client.hashing import copy_durably, hash_file
-from axon_client.lock import is_claimed, locked, try_lock
+from axon_client.hashing import copy_durably
 from axon_client.manifest import Manifest
 from axon_client.models import InstalledModel
 from axon_client.progress import Progress, silent
-from axon_client.seals import is_intact, is_sealed
 from axon_client.spec import PackageSpec
 from axon_client.store import disk, tree
-from axon_client.store.collect import Freed, referred, sweep
+from axon_client.store.collect import Freed, referred
+from axon_client.store.content import Content
 from axon_client.store.layers import Layer, default_home, default_layers
-from axon_client.store.notes import Leases, Names, Pins
-from axon_client.store.partial import OLD_S, Partials
-from axon_client.store.stage import MOST, Stage, check_same, copy_in
+from axon_client.store.partial import OLD_S
+from axon_client.store.stage import MOST, Stage, check_same
+from axon_client.store.staging import Staging
 from axon_client.verify import Problem, is_as_listed, verify
 from mlos_core.errors import AlreadyExists, InvalidInput, NotFound
 
-if TYPE_CHECKING:
-    from axon_client.adapters.base import RemoteFile
-
 LOCK_TIMEOUT_S = 600.0
-_OWNER = ".owner"
 
 
 class Store:
@@ -83,24 +76,13 @@ class Store:
         below = default_layers(self.home) if layers is None else map(Path, layers)
         self.layers = tuple(Layer(path.absolute()) for path in below)
         self.models = self._own.models
-        self.partials = Partials(self.home / "partial")
-        self.leases = Leases(self.home / "leases")
-        self.pins = Pins(self.home / "pins")
-        self.names = Names(self.home / "names")
-        self._staging = self.home / "staging"
-        self._lock_timeout_s = lock_timeout_s
+        self.content = Content(self._own, self.layers, lock_timeout_s)
+        self._staging = Staging(self.content, self.models)
 
     @property
     def blobs(self) -> Path:
         """The folder of one's own blobs."""
         return self._own.blobs.folder
-
-    @contextmanager
-    def _locked(self, *, shared: bool = False) -> Iterator[None]:
-        for folder in (self.blobs, self.models, self._staging, self.partials.folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        with locked(self.home / "lock", self._lock_timeout_s, shared=shared):
-            yield
 
     # Looking
 
@@ -143,7 +125,7 @@ class Store:
     def put(self, source: Path | IO[bytes], sha256: str = "") -> str:
         """Add a blob that belongs to no model; gives its digest.
 
-        It is spared for a day. Whoever needs it for longer pins it: `store.pins.add`.
+        It is spared for a day: a model that is committed meanwhile can take it.
 
         Args:
             sha256: what its digest has to be.
@@ -159,87 +141,16 @@ class Store:
                 made = stage.adopt("put", path, found)
             else:
                 made = stage.adopt("put", source, sha256)
-            self.leases.take(made.sha256)
+            self.content.leases.take(made.sha256)
         return made.sha256
-
-    def link(self, digest: str, target: Path, distrust: bool = False) -> bool:
-        """Make `target`, in a stage, a link to a blob; False if no store has it intact.
-
-        Args:
-            distrust: read the blob to see whether it is intact.
-        """
-        if self._link_own(digest, target):
-            if hash_file(target) == digest if distrust else is_intact(target, digest):
-                return True
-            self._reject(digest, target)
-        return any(self._import(layer.blobs.path(digest), digest, target) for layer in self.layers)
-
-    def _link_own(self, digest: str, target: Path) -> bool:
-        if not self._own.blobs.has(digest):
-            return False
-        with self._locked(shared=True):
-            if not self._own.blobs.has(digest):
-                return False
-            disk.link(self._own.blobs.path(digest), target)
-        return True
-
-    def _reject(self, digest: str, link: Path) -> None:
-        """Drop a damaged blob, which `link` leads to, unless a sound one took its place."""
-        blob = self._own.blobs.path(digest)
-        with self._locked():
-            if blob.exists() and blob.samefile(link):
-                blob.unlink()
-        link.unlink()
-
-    def _import(self, source: Path, digest: str, target: Path) -> bool:
-        """Take a lower layer's blob over; False if it has none, or a damaged one."""
-        made = target.with_name(f".{digest}")
-        try:
-            sealed = is_sealed(source.stat(), digest)
-            if not (sealed and disk.hard_link(source, made)):
-                _, found = copy_in(source, made)
-                if found != digest:
-                    made.unlink()
-                    return False
-        except (FileNotFoundError, PermissionError):
-            return False
-        self.take(made, digest, target)
-        return True
-
-    def take(self, source: Path, digest: str, target: Path) -> None:
-        """Move a synced file of that digest into the store, and link to it at `target`."""
-        with self._locked(shared=True):
-            disk.link(self._own.blobs.take(source, digest), target)
-
-    def take_download(self, partial: Path, file: RemoteFile, digest: str, target: Path) -> None:
-        """As `take`, for what was downloaded: if the installation is killed, it is kept."""
-        disk.sync_file(partial)
-        with self._locked(shared=True):
-            self.leases.take(digest)
-            disk.link(self._own.blobs.take(partial, digest), target)
-        if file.git_sha1:
-            self.names.learn(file.git_sha1, digest)
 
     # Changing models
 
-    @contextmanager
-    def stage(self, *, distrust: bool = False, allow_pickle: bool = False) -> Iterator[Stage]:
+    def stage(
+        self, *, distrust: bool = False, allow_pickle: bool = False
+    ) -> AbstractContextManager[Stage]:
         """A fresh staging folder, gone at the end of the block; see `Stage`."""
-        with self._locked():
-            self._clear_staging()
-            path = self._staging / secrets.token_hex(8)
-            owner = _owner_file(path).open("xb")
-            try_lock(owner)
-        with owner:
-            stage = Stage(path, self, distrust=distrust, allow_pickle=allow_pickle)
-            try:
-                stage.files.mkdir(parents=True)
-                stage.scratch.mkdir()
-                yield stage
-            finally:
-                disk.remove_tree(path)
-                _owner_file(path).unlink(missing_ok=True)
-                self._release({file.sha256 for file in stage.known.values()} | stage.borrowed)
+        return self._staging.open(distrust=distrust, allow_pickle=allow_pickle)
 
     def commit(
         self, stage: Stage, manifest: Manifest, *, replace: bool, progress: Progress = silent
@@ -260,7 +171,7 @@ class Store:
             self._settle(stage, manifest)
             built = tree.build(stage.path, manifest, self._own.blobs)
             disk.sync_folder(self.blobs)
-            with self._locked():
+            with self.content.locked():
                 if self._settled(model, manifest, replace):
                     return model
                 self._check_nesting(target)
@@ -268,8 +179,8 @@ class Store:
                 tree.swap_in(built, target, self.models)
             disk.remove_tree(built)  # what was replaced, so that its links do not keep its blobs
         for digest in {file.sha256 for file in manifest.spec.format.files} | stage.borrowed:
-            self.leases.drop(digest)
-        self._release(old)
+            self.content.leases.drop(digest)
+        self.content.release(old)
         return InstalledModel(spec, target)
 
     def _settled(self, there: InstalledModel, manifest: Manifest, replace: bool) -> bool:
@@ -296,7 +207,7 @@ class Store:
                     raise IntegrityError(f"{file.path} is a link out of the package")
                 disk.sync_file(path)
                 stage.known[file.path] = file
-                self.take(path, file.sha256, path)
+                self.content.take(path, file.sha256, path)
 
     def _check_nesting(self, target: Path) -> None:
         """A name may contain `/`, but no model's folder may lie in another's."""
@@ -321,14 +232,14 @@ class Store:
                 f"{model.spec} is in {self.layer_of(model)}, which is not your own store",
                 hint=f"whoever keeps that one may: AXON_HOME={self.layer_of(model)} axon uninstall",
             )
-        with self.stage() as stage, self._locked():
+        with self.stage() as stage, self.content.locked():
             try:
                 model.path.rename(stage.path / "removed")
             except FileNotFoundError as error:
                 raise NotFound(f"{model.spec} is not installed") from error
             disk.prune(model.path.parent, self.models)
             disk.remove_tree(stage.path / "removed")
-            return self._sweep(set(self._own.blobs.names()))
+            return self.content.sweep(set(self._own.blobs.names()))
 
     # Clearing up
 
@@ -342,74 +253,17 @@ class Store:
             dry_run: only say what would go; what dead stages hold is not counted.
             everything: do not wait a day, nor a week for unfinished downloads.
         """
-        with self._locked():
-            stages = self._dead_stages()
+        with self.content.locked():
+            stages = self._staging.dead()
             if not dry_run:
-                self._remove_stages(stages)
-            spared = set() if everything else self.leases.current()
-            freed = self._sweep(set(self._own.blobs.names()), spared, dry_run=dry_run)
-            freed += self._expire(0 if everything else OLD_S, dry_run=dry_run)
+                self._staging.remove(stages)
+            spared = set() if everything else self.content.leases.current()
+            there = set(self.content.blobs.names())
+            freed = self.content.sweep(there, spared, dry_run=dry_run)
+            freed += self.content.partials.expire(0 if everything else OLD_S, dry_run=dry_run)
             if not dry_run:
-                there = set(self._own.blobs.names())
-                self.leases.keep(there & spared)
-                self.names.keep(there)
+                self.content.forget_all_but(spared)
         return freed + Freed(stages=len(stages))
-
-    def _release(self, digests: set[str]) -> None:
-        """Delete those of the blobs that nothing needs any more."""
-        loose = [blob for blob in map(self._own.blobs.path, digests) if _is_loose(blob)]
-        if loose:
-            with self._locked():
-                self._sweep({blob.name for blob in loose})
-
-    def _sweep(
-        self, candidates: set[str], spared: set[str] | None = None, *, dry_run: bool = False
-    ) -> Freed:
-        spared = self.leases.current() if spared is None else spared
-        needed = spared | self.pins.all() | referred(self.models, self._staging)
-        return sweep(self._own.blobs, candidates, needed, dry_run=dry_run)
-
-    def _expire(self, age_s: float, *, dry_run: bool = False) -> Freed:
-        """Delete downloads that nobody works on and that are older than `age_s` seconds."""
-        freed, since = Freed(), time.time() - age_s
-        for partial in self.partials.all():
-            if partial.claimed or partial.used > since:
-                continue
-            if dry_run or self.partials.discard(partial):
-                freed += Freed(bytes=partial.bytes, partials=1)
-        return freed
-
-    def _clear_staging(self) -> None:
-        """Remove what killed installations left. Call with the lock held alone."""
-        dead = self._dead_stages()
-        self._remove_stages(dead)
-        if dead:
-            self._sweep(set(self._own.blobs.names()))
-        self._expire(OLD_S)
-
-    def _dead_stages(self) -> list[Path]:
-        """The folders whose owners are dead: nobody holds the lock on their file."""
-        names = {path.name.removesuffix(_OWNER) for path in self._staging.iterdir()}
-        paths = [self._staging / name for name in sorted(names)]
-        return [path for path in paths if not is_claimed(_owner_file(path))]
-
-    def _remove_stages(self, stages: list[Path]) -> None:
-        for stage in stages:
-            tree.put_back(stage, self.models)
-            disk.remove_tree(stage)
-            _owner_file(stage).unlink(missing_ok=True)
-
-
-def _owner_file(stage: Path) -> Path:
-    return stage.with_name(stage.name + _OWNER)
-
-
-def _is_loose(blob: Path) -> bool:
-    """Whether a blob may be one that nothing needs."""
-    try:
-        return blob.stat().st_nlink == 1
-    except FileNotFoundError:
-        return False
 
 
 def spec_of(manifest: Manifest) -> PackageSpec:
