@@ -121,7 +121,8 @@ class _Cursor:
         if self._items < 0:
             raise ValueError("its arrays have more items than any vocabulary")
         if kind == _STRING:
-            return self._strings(count)
+            self._strings(count)
+            return None
         if kind not in _SCALARS:
             raise ValueError(f"an array of kind {kind} at byte {self._at}")
         size = struct.calcsize(_SCALARS[kind])

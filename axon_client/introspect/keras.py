@@ -92,7 +92,9 @@ def _input(layer: dict[str, Any]) -> IOSpec | None:
         return None
     dtype = told.get("dtype")
     shape = told.get("batch_shape", told.get("batch_input_shape"))
-    sizes = [side if isinstance(side, int) else -1 for side in shape] if _is_list(shape) else None
+    sizes = None
+    if isinstance(shape, list):
+        sizes = [side if isinstance(side, int) else -1 for side in shape]
     kind = dtype if isinstance(dtype, str) else "unknown"
     return IOSpec(str(told.get("name", ""))[:256], "bytes" if kind == "string" else kind, sizes)
 
@@ -100,12 +102,8 @@ def _input(layer: dict[str, Any]) -> IOSpec | None:
 def _outputs(inner: dict[str, Any]) -> list[IOSpec]:
     """Names alone: shapes follow from what the layers compute."""
     told = inner.get("output_layers")
-    if not _is_list(told):
+    if not isinstance(told, list):
         return []
-    entries = told if told and _is_list(told[0]) else [told]
+    entries = told if told and isinstance(told[0], list) else [told]
     names = [one[0] for one in entries if one and isinstance(one[0], str)]
     return [IOSpec(name[:256], "unknown", None) for name in names]
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)

@@ -141,4 +141,3 @@ class _Follower:
             if isinstance(kind, Global) and isinstance(key, str) and isinstance(elements, int):
                 self.storages[key] = (_STORAGES.get(kind.name, "unknown"), elements)
         self.stack.append(_OPAQUE)
-

@@ -80,16 +80,15 @@ class _SavedModel:
                 self._signature(part)
 
     def header(self, tally: Tally | None) -> Header:
-        known = {} if tally is None else {"dtypes": tally.dtypes}
         main = self._main()
         return Header(
             io=main.io if main else IO(),
             parameters=tally.parameters if tally else None,
+            dtypes=tally.dtypes if tally else {},
             weight_bytes=tally.bytes if tally else None,
             producer=f"tensorflow {self._version}" if self._version else "",
             runs_code=", ".join(f"its graph {what}" for what in self._reaches),
             unknown=() if main else ("it has no signature: what to call stands in no place",),
-            **known,
         )
 
     def _main(self) -> _Signature | None:

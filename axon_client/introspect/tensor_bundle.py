@@ -21,7 +21,8 @@ _MAGIC: Final = (0xDB4775248B80FB57).to_bytes(8, "little")
 _FOOTER: Final = 48
 _MOST_BYTES: Final = 32 << 20
 _MOST_ENTRIES: Final = 1 << 18
-_BOOKKEEPING: Final = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter")
+_BOOKKEEPING: Final = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter", "_all_variables/")
+"""Keys that are no weights; the last are the copies that an export of Keras keeps of all."""
 _OF_TRAINING: Final = ("/.OPTIMIZER_SLOT/", "optimizer/")
 
 
@@ -38,9 +39,7 @@ def weigh_variables(path: Path, tally: Tally) -> bool:
         return False
     if len(data) > _MOST_BYTES or len(data) < _FOOTER or data[-8:] != _MAGIC:
         raise ValueError("it is no index of variables")
-    seen = 0
-    for key, value in _entries(data):
-        seen += 1
+    for seen, (key, value) in enumerate(_entries(data)):
         if seen > _MOST_ENTRIES:
             raise ValueError("it has more entries than any model")
         name = key.decode(errors="replace")
