@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Packages from OCI registries: `oci/ghcr.io/org/model@1.2.0`, `@sha256:…`, `@latest`.
+
+A package is called what it was asked for, not what its manifest.yaml says: nobody but who
+owns a namespace decides what is installed under it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import msgspec
+
+from axon_client import manifest as manifests
+from axon_client.adapters.base import RemoteFile, Resolved, Version
+from axon_client.archive import extract_tar
+from axon_client.describe import complete
+from axon_client.errors import IntegrityError
+from axon_client.manifest import Manifest, Metadata
+from axon_client.oci import layout, media
+from axon_client.oci.client import Repository
+from axon_client.oci.layout import Artifact, Descriptor
+from axon_client.oci.reference import TAG, place_of, tag_of
+from axon_client.paths import Names
+from axon_client.progress import Progress
+from axon_client.spec import PackageSpec, PathSpec, UrlSpec, kind_of
+from axon_client.store import Stage
+from axon_client.versions import best
+from mlos_core.errors import InvalidInput, NotFound, PermissionDenied
+
+LATEST: Final = "latest"
+T = TypeVar("T")
+_MOST_RENEWALS: Final = 16
+
+
+class OciAdapter:
+    """An OCI registry.
+
+    Args:
+        url: of the registry that serves `namespace`; empty where names begin with its host.
+    """
+
+    def __init__(self, url: str = "", namespace: str = "oci") -> None:
+        self._url = url
+        self._namespace = namespace
+
+    def resolve(self, spec: PackageSpec | PathSpec | UrlSpec) -> Resolved:
+        """Read the artifact's manifest, and with it the digest of every file."""
+        package = _package(spec)
+        with self._open(package) as repository:
+            reference = _reference(repository, package)
+            data, digest = _artifact(repository, reference)
+            title = f"{repository.place}@{reference}"
+            artifact = layout.parse(data, title)
+            named = package.at(_version(repository, artifact, digest, reference, package.version))
+            own = artifact.manifest_layer
+            manifest = repository.blob(own.digest, own.size) if own else b""
+            return Resolved(
+                named,
+                url=f"{repository.base}/manifests/{digest}",
+                kind="oci",
+                revision=digest,
+                files=_raw_files(repository, artifact, ()),
+                manifest=manifest,
+                signatures=layout.signatures_of(artifact),
+                dependencies=_dependencies(manifest, title),
+            )
+
+    def fetch(
+        self,
+        spec: PackageSpec | PathSpec | UrlSpec,
+        found: Resolved,
+        stage: Stage,
+        progress: Progress,
+    ) -> Manifest:
+        """Bring every layer; unpack those that are archives."""
+        package = _package(spec)
+        with self._open(package) as repository:
+            data, digest = repository.manifest(found.revision)
+            title = f"{repository.place}@{digest}"
+            artifact = layout.parse(data, title)
+            assert found.package is not None
+            manifest = _manifest(repository, artifact, found, title)
+            _Layers(repository, digest, stage, progress).bring(artifact)
+        return complete(manifest, stage.files, progress, known=stage.known)
+
+    def versions(self, spec: PackageSpec) -> list[Version]:
+        """One for each tag."""
+        with self._open(spec) as repository:
+            return [Version(tag) for tag in repository.tags() if TAG.fullmatch(tag)]
+
+    def _open(self, package: PackageSpec) -> Repository:
+        return Repository(place_of(package, self._url))
+
+
+def _package(spec: PackageSpec | PathSpec | UrlSpec) -> PackageSpec:
+    if not isinstance(spec, PackageSpec):
+        raise InvalidInput(f"{spec} is no repository", hint="write oci/<host>/<repository>@<tag>")
+    return spec
+
+
+def _reference(repository: Repository, package: PackageSpec) -> str:
+    """The tag or digest that a selector means; asks for the tags only if it must."""
+    selector = package.version
+    kind = kind_of(selector)
+    if kind == "digest":
+        return selector
+    if kind in ("exact", "tag"):
+        return tag_of(selector)
+    tags = repository.tags()
+    found = best(tags, selector or "*") or (LATEST if not selector and LATEST in tags else "")
+    if not found:
+        hint = ", ".join(tags[:10]) or "it has no tags"
+        raise NotFound(f"no tag of {repository.place} fits {selector or 'any'!r}", hint=hint)
+    return found
+
+
+def _artifact(repository: Repository, reference: str) -> tuple[bytes, str]:
+    data, digest = repository.manifest(reference)
+    if b'"manifests"' in data and b'"layers"' not in data:
+        inner = layout.only_of(data, f"{repository.place}@{reference}")
+        return repository.manifest(inner)
+    return data, digest
+
+
+def _version(
+    repository: Repository, artifact: Artifact, digest: str, reference: str, selector: str
+) -> str:
+    """What the version is called: the tag, unless that moves; then what the config says."""
+    if ":" not in reference and reference != LATEST:
+        return selector if kind_of(selector) in ("exact", "tag") else reference
+    config = artifact.config
+    stated = ""
+    if config.media_type == media.CONFIG and config.size <= layout.MAX_CONFIG:
+        stated = layout.version_in(repository.blob(config.digest, config.size))
+    try:
+        msgspec.convert(stated, manifests.Version)
+    except msgspec.ValidationError:
+        return digest.replace(":", "-")
+    return stated
+
+
+def _dependencies(manifest: bytes, title: str) -> tuple[str, ...]:
+    if not manifest:
+        return ()
+    return tuple(manifests.decode(manifest, source=title).spec.dependencies.models)
+
+
+def _manifest(repository: Repository, artifact: Artifact, found: Resolved, title: str) -> Manifest:
+    """Ours if there is one, else what the config says; under the name that was asked for."""
+    assert found.package is not None
+    name = Metadata(found.package.name, found.package.namespace, found.package.version)
+    own = artifact.manifest_layer
+    if own is None:
+        size = min(artifact.config.size, layout.MAX_CONFIG)
+        return layout.describe(repository.blob(artifact.config.digest, size), name, title)
+    data = found.manifest or repository.blob(own.digest, own.size)
+    if layout.digest_of(data) != own.digest:
+        raise IntegrityError(f"the manifest of {title} is another than its artifact's")
+    said = manifests.decode(data, source=title)
+    metadata = msgspec.structs.replace(
+        said.metadata,
+        name=name.name,
+        namespace=name.namespace,
+        version=name.version,
+        annotations={**said.metadata.annotations, media.PACKAGE: said.title},
+    )
+    return msgspec.structs.replace(said, metadata=metadata)
+
+
+def _raw_files(
+    repository: Repository, artifact: Artifact, headers: tuple[tuple[str, str], ...]
+) -> tuple[RemoteFile, ...]:
+    return tuple(
+        _remote(repository, layer, layer.path, headers)
+        for layer in artifact.layers
+        if not layer.is_archive and layer is not artifact.manifest_layer
+    )
+
+
+def _remote(
+    repository: Repository, layer: Descriptor, path: str, headers: tuple[tuple[str, str], ...]
+) -> RemoteFile:
+    url = repository.blob_url(layer.digest)
+    return RemoteFile(path, (url,), layer.size, layer.sha256, headers=headers)
+
+
+class _Layers:
+    """Brings the layers of one artifact into a stage."""
+
+    def __init__(
+        self, repository: Repository, digest: str, stage: Stage, progress: Progress
+    ) -> None:
+        self._repository = repository
+        self._digest = digest
+        self._stage = stage
+        self._progress = progress
+        self._headers = repository.pull_headers(digest)
+        self._names = Names()
+
+    def bring(self, artifact: Artifact) -> None:
+        own = artifact.manifest_layer
+        for index, layer in enumerate(artifact.layers):
+            if layer.is_archive:
+                self._unpack(layer, index)
+            elif layer is not own:
+                self._check(self._names.add(layer.path))
+                self._renewing(lambda x: self._stage.obtain(x, self._progress), layer, layer.path)
+
+    def _unpack(self, layer: Descriptor, index: int) -> None:
+        path = self._renewing(
+            lambda x: self._stage.fetch(x, self._progress), layer, f"layers/{index}"
+        )
+        folder, done = self._stage.scratch / "unpacked" / str(index), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self._progress(f"unpack {layer.sha256[:12]}", done, 0)
+
+        for file in extract_tar(path, folder, advance, known=self._names):
+            if file.path != manifests.FILE_NAME:
+                self._stage.adopt(file.path, folder / file.path, file.sha256)
+
+    def _renewing(self, bring: Callable[[RemoteFile], T], layer: Descriptor, path: str) -> T:
+        """Tokens last minutes, downloads hours: what was verified is kept, and it goes on."""
+        for _ in range(_MOST_RENEWALS):
+            try:
+                return bring(_remote(self._repository, layer, path, self._headers))
+            except PermissionDenied:
+                before = self._headers
+                self._headers = self._repository.pull_headers(self._digest, fresh=True)
+                if self._headers == before:
+                    raise
+        return bring(_remote(self._repository, layer, path, self._headers))
+
+    def _check(self, problem: str) -> None:
+        if problem:
+            raise IntegrityError(f"the package is refused: {problem}")
