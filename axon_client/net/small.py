@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Small things, whole, with a bound on their size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from axon_client.net.client import Client
+from axon_client.net.faults import Transient, Unusable, backoff, check_status
+from axon_client.net.options import Options, configured
+from axon_client.net.ranges import broken
+
+ATTEMPTS = 3
+
+
+def get_bytes(
+    url: str, limit: int, *, headers: Mapping[str, str] = {}, options: Options | None = None
+) -> bytes:
+    """The body of a successful answer, at most `limit` bytes.
+
+    Raises:
+        NotFound: the server has nothing there.
+        PermissionDenied: it wants a login, or does not accept this one.
+        Unavailable: it cannot be reached, now or at all.
+        ProtocolError: it breaks the rules, or its answer is larger than `limit`.
+        ConfigError: axon is offline.
+    """
+    chosen = options or configured()
+    client = Client(chosen)
+    headers = {"Accept-Encoding": "gzip, deflate", **headers}
+    failures = 0
+    try:
+        while True:
+            try:
+                return _get(client, url, limit, headers, chosen)
+            except Transient as fault:
+                failures += 1
+                if failures >= min(ATTEMPTS, chosen.attempts):
+                    raise fault.error from fault
+                wait = fault.after_s or backoff(failures, chosen.clock.chance())
+                chosen.clock.sleep(wait)
+            except Unusable as fault:
+                raise fault.error from fault
+    finally:
+        client.close()
+
+
+def _get(
+    client: Client, url: str, limit: int, headers: Mapping[str, str], options: Options
+) -> bytes:
+    with client.request("GET", url, headers) as answer:
+        check_status(answer.status, answer.headers, answer.url, options.clock.unix())
+        return answer.read(limit)
+
+
+def get_json(
+    url: str, limit: int, *, headers: Mapping[str, str] = {}, options: Options | None = None
+) -> Any:
+    """The value that a successful answer holds; see `get_bytes`."""
+    data = get_bytes(url, limit, headers={"Accept": "application/json", **headers}, options=options)
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise broken(url, f"sends no JSON: {error}") from error
