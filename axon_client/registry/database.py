@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from axon_client import versions
 from axon_client.manifest import ModelFile
 from axon_client.registry import shelf
 from axon_client.registry.connections import BUSY_TIMEOUT_S, Connections
-from axon_client.registry.latest import check_tag, highest_first
+from axon_client.registry.latest import check_tag
 from axon_client.registry.records import (
     PackageIndex,
     Release,
@@ -187,7 +188,7 @@ class Database:
                 name,
                 package["description"],
                 dict(tags.fetchall()),
-                [found[version] for version in highest_first(found)],
+                [found[version] for version in versions.sort(found, namespace)],
             )
 
     def versions(self, namespace: str, name: str) -> list[VersionRow]:

@@ -7,13 +7,17 @@ that it names from being collected.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from axon_client.registry.database import Database
 from axon_client.registry.records import Document
 from mlos_core.errors import InvalidInput, NotFound
 
 MAX_BODY = 4 << 20
+
+
+def _nothing() -> None:
+    pass
 
 
 class Documents:
@@ -30,6 +34,7 @@ class Documents:
         body: bytes,
         blobs: Iterable[str] = (),
         tag: str = "",
+        check: Callable[[], None] = _nothing,
     ) -> None:
         """Keep a document; the same one again is left alone, but for its tag.
 
@@ -40,6 +45,8 @@ class Documents:
             body: its exact bytes.
             blobs: hex digests of what it needs.
             tag: what it is called from now on, if anything.
+            check: called inside the transaction, in which no blob can vanish; what it raises
+                stops everything.
 
         Raises:
             InvalidInput: it is too large.
@@ -47,6 +54,7 @@ class Documents:
         if len(body) > MAX_BODY:
             raise InvalidInput(f"{digest} is larger than {MAX_BODY} bytes")
         with self._database.write() as connection:
+            check()
             connection.execute(
                 "INSERT OR IGNORE INTO documents (repository, digest, media_type, body, created)"
                 " VALUES (?, ?, ?, ?, ?)",

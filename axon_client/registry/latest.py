@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""Which version `latest` is, and what a tag may be called. Decisions only."""
+"""Which version `latest` is, and what tags and versions may be called. Decisions only."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cmp_to_key
 from typing import Final
 
 from axon_client import spec, versions
@@ -14,19 +13,15 @@ from mlos_core.errors import InvalidInput
 _TAG: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 
 
-def highest_first(texts: Iterable[str]) -> list[str]:
-    """Versions in descending order."""
-    return sorted(texts, key=cmp_to_key(versions.compare), reverse=True)
-
-
-def latest(sound: Iterable[str]) -> str:
+def latest(sound: Iterable[str], namespace: str) -> str:
     """The highest stable version, or the highest of all if none is stable; or nothing.
 
     Args:
         sound: the versions that are not yanked.
+        namespace: whose rules of ordering hold.
     """
-    ordered = highest_first(sound)
-    return versions.best(ordered, "*") or (ordered[0] if ordered else "")
+    ordered = versions.sort(sound, namespace)
+    return versions.best(ordered, "*", namespace) or (ordered[0] if ordered else "")
 
 
 def check_tag(tag: str) -> None:
@@ -42,3 +37,15 @@ def check_tag(tag: str) -> None:
         )
     if spec.kind_of(tag) != "tag":
         raise InvalidInput(f"{tag!r} would be taken for a version", hint="choose another tag")
+
+
+def check_version(version: str, namespace: str) -> None:
+    """Refuse a version that could be taken for a tag or a range.
+
+    Raises:
+        InvalidInput: it is neither a number with dots nor a whole commit.
+    """
+    if versions.parse(version, namespace) is None and spec.kind_of(version) != "exact":
+        raise InvalidInput(
+            f"{version!r} would be taken for a tag or a range", hint="a version is such as 1.2.3"
+        )

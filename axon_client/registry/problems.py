@@ -38,7 +38,9 @@ class UnknownPath(
 class WrongMethod(
     InvalidInput, code="method_not_allowed", fault="caller", http=405, grpc="UNIMPLEMENTED", exit=65
 ):
-    """The path is there, but not for this method."""
+    """The path is there, but not for this method; `allowed` names those it is for."""
+
+    allowed: str = ""
 
 
 class WrongOffset(
@@ -109,6 +111,8 @@ def headers_of(error: MlosError) -> dict[str, str]:
     """The headers that go with an error."""
     if isinstance(error, Unauthenticated):
         return {"www-authenticate": 'Bearer realm="axon", Basic realm="axon"'}
+    if isinstance(error, WrongMethod):
+        return {"allow": error.allowed}
     if isinstance(error, WrongOffset):
         return {"upload-offset": str(error.offset)}
     if isinstance(error, BadRange):

@@ -6,15 +6,12 @@ from __future__ import annotations
 import sqlite3
 
 from axon_client import manifest as manifests
+from axon_client.pack import file_name
 from axon_client.registry.cards import card_of, labels
 from axon_client.registry.latest import latest
 from axon_client.registry.records import LATEST, Release, to_json
+from axon_client.spec import PackageSpec
 from mlos_core.errors import AlreadyExists
-
-
-def archive_name(namespace: str, name: str, version: str) -> str:
-    """What the original calls a version's archive."""
-    return f"{namespace}-{name.replace('/', '--')}-{version}.axon"
 
 
 def package_for(connection: sqlite3.Connection, release: Release, now: str) -> int:
@@ -59,7 +56,7 @@ def insert_version(
             release.version,
             release.manifest,
             release.manifest_sha256,
-            archive_name(release.namespace, release.name, release.version),
+            file_name(PackageSpec(release.namespace, release.name, release.version)),
             release.size,
             now,
             release.publisher,
@@ -76,13 +73,15 @@ def insert_version(
 def refresh(connection: sqlite3.Connection, package: int) -> None:
     """Move `latest`, unless it was set by hand, and show search what it names."""
     rows = connection.execute(
-        "SELECT version FROM versions WHERE package = ? AND yanked IS NULL", (package,)
-    )
-    sound = [row[0] for row in rows]
+        "SELECT versions.version, namespace FROM versions JOIN packages ON packages.id = package"
+        " WHERE package = ? AND yanked IS NULL",
+        (package,),
+    ).fetchall()
+    sound = [row["version"] for row in rows]
     pinned = connection.execute(
         "SELECT version FROM tags WHERE package = ? AND tag = ? AND by_hand", (package, LATEST)
     ).fetchone()
-    chosen = pinned[0] if pinned else latest(sound)
+    chosen = pinned[0] if pinned else latest(sound, rows[0]["namespace"] if rows else "")
     if not pinned:
         connection.execute("DELETE FROM tags WHERE package = ? AND tag = ?", (package, LATEST))
         if chosen:

@@ -38,9 +38,11 @@ class Token(msgspec.Struct, frozen=True):
     expires: str = ""
 
     def allows(self, scope: str) -> bool:
-        """Whether it is good for `read`, `publish:<namespace>` or `admin`."""
+        """Whether it is good for `read`, `publish:<namespace>`, any `publish`, or `admin`."""
         if "admin" in self.scopes or scope == "read" or scope in self.scopes:
             return True
+        if scope == "publish":
+            return any(own.startswith("publish:") for own in self.scopes)
         return scope.startswith("publish:") and "publish:*" in self.scopes
 
 

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Uploads under way: files that grow, are cut, go on, and become blobs.
+
+Guarantees: bytes are appended where the last ones ended and nowhere else, by one writer at a
+time; only the token that began an upload sees it; a file that has the wrong digest is thrown
+away. An upload that nothing is added to expires. After a crash it goes on where its file
+ends, and its digest is then computed from the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from axon_client.hashing import hash_file
+from axon_client.lock import try_lock
+from axon_client.registry.database import Database
+from axon_client.registry.limits import Limits
+from axon_client.registry.problems import WrongDigest, WrongOffset
+from mlos_core.errors import NotFound, OutOfMemory, Overloaded, PayloadTooLarge
+
+UNKNOWN: Final = -1
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """An upload: what was announced, and how many bytes are here.
+
+    `sha256` is empty and `size` is `UNKNOWN` where that is only said at the end.
+    """
+
+    id: str
+    sha256: str
+    size: int
+    offset: int
+
+
+class Writer:
+    """Appends to one upload, which nobody else does meanwhile."""
+
+    def __init__(self, file: IO[bytes], upload: Upload, limit: int, digest: _Digest) -> None:
+        self._file = file
+        self._upload = upload
+        self._limit = limit
+        self._digest = digest
+        self.offset = upload.offset
+
+    def write(self, block: bytes) -> None:
+        """Append bytes.
+
+        Raises:
+            PayloadTooLarge: they are more than was announced, or than is allowed.
+            OutOfMemory: the disk is full.
+        """
+        if self.offset + len(block) > self._limit:
+            raise PayloadTooLarge(
+                f"the upload is larger than the {self._limit} bytes it may have",
+                hint="announce the size that the file has",
+            )
+        left = memoryview(block)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise _full() if error.errno in _FULL else error from error
+        self._digest.update(self.offset, block)
+        self.offset += len(block)
+
+
+class _Digest:
+    """A running SHA-256 that knows up to where it has come."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._offset = 0
+
+    def update(self, offset: int, block: bytes) -> None:
+        if offset == self._offset:
+            self._hash.update(block)
+            self._offset += len(block)
+
+    def at(self, offset: int) -> str:
+        return self._hash.hexdigest() if offset == self._offset else ""
+
+
+class Uploads:
+    """The uploads of a registry, in `folder`.
+
+    Args:
+        folder: where their files are.
+        adopt: makes a finished file the blob of a digest.
+        database: keeps what was announced.
+        limits: sizes, counts and times.
+        clock: gives seconds, as `time.time` does.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        adopt: Callable[[Path, str], None],
+        database: Database,
+        limits: Limits,
+        clock: Callable[[], float],
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._adopt = adopt
+        self._database = database
+        self._limits = limits
+        self._clock = clock
+        self._digests: dict[str, _Digest] = {}
+        self._guard = threading.Lock()
+
+    def start(self, owner: str, sha256: str = "", size: int = UNKNOWN) -> Upload:
+        """Begin an upload; `owner` is the id of a token.
+
+        Raises:
+            PayloadTooLarge: the announced size is not allowed.
+            OutOfMemory: the disk has no room for it.
+            Overloaded: too many are under way.
+        """
+        if size > self._limits.blob:
+            raise PayloadTooLarge(f"a file may have at most {self._limits.blob} bytes")
+        if shutil.disk_usage(self.folder).free - self._limits.spare < max(size, 0):
+            raise _full()
+        upload = Upload(secrets.token_hex(16), sha256, size, 0)
+        with self._database.write() as connection:
+            self._check_count(connection, owner)
+            connection.execute(
+                "INSERT INTO uploads (id, owner, sha256, size, expires) VALUES (?, ?, ?, ?, ?)",
+                (upload.id, owner, sha256, size, self._end()),
+            )
+            self._path(upload.id).touch(0o600, exist_ok=False)
+        with self._guard:
+            self._digests[upload.id] = _Digest()
+        return upload
+
+    def _check_count(self, connection: sqlite3.Connection, owner: str) -> None:
+        all_, own = connection.execute(
+            "SELECT count(*), coalesce(sum(owner = ?), 0) FROM uploads", (owner,)
+        ).fetchone()
+        if all_ >= self._limits.uploads or own >= self._limits.uploads_each:
+            raise Overloaded(
+                f"{own} of your uploads are under way, {all_} in all",
+                hint="finish or delete some, or wait until they expire",
+            )
+
+    def get(self, key: str, owner: str) -> Upload:
+        """An upload of this owner.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT sha256, size FROM uploads WHERE id = ? AND owner = ? AND expires > ?",
+                (key, owner, self._clock()),
+            ).fetchone()
+        if row is not None:
+            with suppress(FileNotFoundError):
+                return Upload(key, row["sha256"], row["size"], self._path(key).stat().st_size)
+        raise NotFound("there is no such upload", hint="begin it again; it may have expired")
+
+    @contextmanager
+    def append(self, key: str, owner: str, offset: int) -> Iterator[Writer]:
+        """A block that appends from `offset` on, which is where the file must end.
+
+        Raises:
+            NotFound: there is no such upload.
+            WrongOffset: it goes on elsewhere.
+            Overloaded: somebody else is appending.
+        """
+        with self._exclusive(key, owner) as (file, upload):
+            if offset != upload.offset:
+                error = WrongOffset(f"the upload goes on at byte {upload.offset}, not {offset}")
+                error.offset = upload.offset
+                raise error
+            with self._database.write() as connection:
+                connection.execute(
+                    "UPDATE uploads SET expires = ? WHERE id = ?", (self._end(), key)
+                )
+            limit = self._limits.blob if upload.size == UNKNOWN else upload.size
+            yield Writer(file, upload, limit, self._digest(key))
+
+    def finish(self, key: str, owner: str, sha256: str = "") -> str:
+        """Make a complete upload a blob; gives its hex digest.
+
+        Args:
+            key: the upload's id.
+            owner: whose it is.
+            sha256: what the digest must be, if it was not announced.
+
+        Raises:
+            NotFound: there is no such upload.
+            WrongOffset: bytes are missing.
+            WrongDigest: the bytes are others; the upload is gone.
+        """
+        with self._exclusive(key, owner) as (file, upload):
+            if upload.size not in (UNKNOWN, upload.offset):
+                error = WrongOffset(f"the upload has {upload.offset} of {upload.size} bytes")
+                error.offset = upload.offset
+                raise error
+            os.fsync(file.fileno())
+            path = self._path(key)
+            digest = self._digest(key).at(upload.offset) or hash_file(path)
+            promised = {upload.sha256, sha256} - {""}
+            if promised - {digest}:
+                self.forget(key)
+                raise WrongDigest(
+                    f"the upload has the digest {digest}, not {promised.pop()}",
+                    hint="it was thrown away: upload the file again",
+                )
+            self._adopt(path, digest)
+            self.forget(key)
+            return digest
+
+    def cancel(self, key: str, owner: str) -> None:
+        """Throw an upload away.
+
+        Raises:
+            NotFound: there is no such upload.
+            Overloaded: somebody is appending to it.
+        """
+        with self._exclusive(key, owner):
+            self.forget(key)
+
+    def forget(self, key: str) -> None:
+        """Drop all that is left of an upload."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM uploads WHERE id = ?", (key,))
+        self._path(key).unlink(missing_ok=True)
+        with self._guard:
+            self._digests.pop(key, None)
+
+    def expire(self) -> None:
+        """Throw away what is expired, and files that a crash left behind."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT id, expires FROM uploads").fetchall()
+        now = self._clock()
+        for row in rows:
+            if row["expires"] <= now:
+                self.forget(row["id"])
+        known = {row["id"] for row in rows}
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):
+                if path.name not in known and path.stat().st_mtime < now - self._limits.upload_life:
+                    path.unlink()
+
+    def announced(self, connection: sqlite3.Connection) -> list[str]:
+        """The digests that uploads under way promise."""
+        rows = connection.execute("SELECT sha256 FROM uploads WHERE expires > ?", (self._clock(),))
+        return [row[0] for row in rows]
+
+    @contextmanager
+    def _exclusive(self, key: str, owner: str) -> Iterator[tuple[IO[bytes], Upload]]:
+        self.get(key, owner)
+        with self._opened(key) as file:
+            if not try_lock(file):
+                raise Overloaded("this upload is being written to", hint="ask again for its offset")
+            yield file, self.get(key, owner)
+
+    def _opened(self, key: str) -> IO[bytes]:
+        try:
+            handle = os.open(self._path(key), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            return os.fdopen(handle, "ab", buffering=0)
+        except FileNotFoundError as error:
+            raise NotFound("there is no such upload") from error
+
+    def _digest(self, key: str) -> _Digest:
+        with self._guard:
+            # One that was not here from the start never reaches the offset, so it gives nothing.
+            return self._digests.setdefault(key, _Digest())
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key
+
+    def _end(self) -> float:
+        return self._clock() + self._limits.upload_life
+
+
+def _full() -> OutOfMemory:
+    return OutOfMemory("the registry's disk has no room for that", hint="tell its administrator")
