@@ -100,6 +100,14 @@ class Remote:
         """Where a file's bytes are."""
         return f"{self.url}/api/v1/blobs/sha256/{sha256}"
 
+    def has_blob(self, sha256: str) -> bool:
+        """Whether the registry has a file's bytes."""
+        try:
+            self.exchange.ask("HEAD", f"/api/v1/blobs/sha256/{sha256}")
+        except NotFound:
+            return False
+        return True
+
     def archive_url(self, spec: PackageSpec) -> str:
         """Where the original registries have a version's archive."""
         name = spec.name.replace("/", "--")
