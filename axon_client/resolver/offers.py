@@ -42,7 +42,7 @@ def _fitting(offered: Sequence[Version], selector: str, namespace: str) -> list[
         return stable or list(offered)
     if kind in ("tag", "digest"):
         return []
-    if kind == "exact" and not versions.is_range(selector):
+    if kind == "exact":
         return [v for v in offered if _same(v.version, selector, namespace)]
     return [v for v in offered if versions.satisfies(v.version, selector, namespace)]
 
@@ -52,7 +52,12 @@ def _stable(version: Version, namespace: str) -> bool:
 
 
 def _same(one: str, other: str, namespace: str) -> bool:
-    """Whether two spellings are one version: `1.0.post1` and `1.0.0.post1` to Python."""
+    """Whether two spellings are one version: `1.0.post1` and `1.0.0.post1` to Python.
+
+    A build that is named means that build: a repository's commits differ in nothing else.
+    """
+    if "+" in other:
+        return one == other
     known = versions.parse(one, namespace) and versions.parse(other, namespace)
     return bool(known) and versions.compare(one, other, namespace) == 0
 
@@ -85,12 +90,15 @@ class Offers:
             self._offered[package.title] = list(listed)
         return self._offered[package.title]
 
-    def fitting(self, package: PackageSpec) -> list[Version]:
+    def fitting(self, package: PackageSpec, pinned: str = "") -> list[Version]:
         """The versions that fit the package's selector, yanked ones among them.
 
-        What no listed version goes by - a branch, a commit, a digest - is asked of the source.
+        What no listed version goes by - a branch, a commit, a digest - is asked of the
+        source. A pinned version need not be listed, nor still go by a tag.
         """
         found = allowed(self.versions(package), package.version, package.namespace)
+        if pinned and self._holds(package, pinned):
+            found += [v for v in self.versions(package) if v.version == pinned and v not in found]
         if found or not self._may_know(package):
             return found
         pointed = self._point(package)
@@ -99,11 +107,22 @@ class Offers:
         return [pointed]
 
     def _may_know(self, package: PackageSpec) -> bool:
-        if not isinstance(self.source(package), Lists):
-            return True
+        lists = isinstance(self.source(package), Lists)
+        return not lists or kind_of(package.version) in ("tag", "digest", "exact")
+
+    def _holds(self, package: PackageSpec, pinned: str) -> bool:
+        """Whether a pinned version still does for a selector; it is listed then."""
         kind = kind_of(package.version)
-        unread = versions.parse(package.version, package.namespace) is None
-        return kind in ("tag", "digest") or (kind == "exact" and unread)
+        if kind in ("exact", "digest"):
+            return False
+        if kind == "range" and not versions.satisfies(pinned, package.version, package.namespace):
+            return False
+        if all(v.version != pinned for v in self.versions(package)):
+            try:
+                self._point(package.at(pinned))
+            except NotFound:
+                return False
+        return True
 
     def _point(self, package: PackageSpec) -> Version:
         """The version that the source itself takes the selector for."""
@@ -124,7 +143,7 @@ class Offers:
 
         One that is yanked is there only if it is pinned, or if a selector is exactly it.
         """
-        fitting = [{v.version for v in self.fitting(one)} for one in wanted]
+        fitting = [{v.version for v in self.fitting(one, pinned)} for one in wanted]
         exact = any(kind_of(one.version) in ("exact", "digest") for one in wanted)
         found = [
             v

@@ -99,7 +99,8 @@ class Provider(AbstractProvider[Requirement, Candidate, str]):
     def is_satisfied_by(self, requirement: Requirement, candidate: Candidate) -> bool:
         """Whether a requirement would take this version."""
         try:
-            fitting = self._offers.fitting(requirement.package)
+            title = requirement.package.title
+            fitting = self._offers.fitting(requirement.package, self._pins.get(title, ""))
         except NotFound as error:
             self.absent[requirement.package.title] = error
             return False

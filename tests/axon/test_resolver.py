@@ -155,6 +155,19 @@ def test_pins_hold_as_long_as_they_fit():
     assert solve(shelf, "a/m@^1.2", pins={"a/m": "1.1.0"}) == ["a/m@1.2.0"]
 
 
+def test_a_pin_that_is_not_listed_any_more_holds_where_the_source_still_has_it():
+    class Commits(Shelf):
+        def versions(self, spec):
+            return [one for one in super().versions(spec) if one.version.endswith("b" * 12)]
+
+    source = Commits({f"hf/m@0.0.0+{c * 12}": () for c in "ab"})
+    old, new = (f"0.0.0+{c * 12}" for c in "ab")
+    assert solve(source, "hf/m") == [f"hf/m@{new}"]
+    assert solve(source, "hf/m", pins={"hf/m": old}) == [f"hf/m@{old}"]
+    assert solve(source, f"hf/m@{old}") == [f"hf/m@{old}"]
+    assert solve(source, "hf/m", pins={"hf/m": "0.0.0+" + "c" * 12}) == [f"hf/m@{new}"]
+
+
 def test_a_conflict_says_who_wants_what_by_way_of_whom():
     shelf = Shelf(
         {
