@@ -1,77 +1,199 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""Writing a manifest's technical part from the files themselves."""
+"""Writing a manifest's technical part from the files themselves.
+
+What the author says wins over what is read. Where the two contradict each other, that is a
+warning and no error: the files are what is run, the runtime takes the signature from them,
+and to refuse a model that works for a wrong word about it would help nobody. Warnings stay
+with the package, as the annotation `axon.warnings`. An error is what cannot work or must not
+be: a file that is missing or another one, weights outside of the package, code in disguise.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from axon_client import manifest as manifests
+from axon_client import requirements, safety
+from axon_client.contradictions import contradictions
 from axon_client.errors import IntegrityError
-from axon_client.formats import FRAMEWORKS, PREFERENCE, SUFFIXES, choose_main, format_of, is_pickle
+from axon_client.formats import (
+    FRAMEWORKS,
+    PICKLE,
+    PREFERENCE,
+    SUFFIXES,
+    choose_main,
+    format_of,
+    kind_of_torch,
+)
 from axon_client.hashing import hash_file
-from axon_client.introspect import read_onnx
-from axon_client.manifest import IO, ExecutionFile, Format, Framework, Manifest, ModelFile, Spec
+from axon_client.introspect import Header, read, read_onnx
+from axon_client.introspect.hub_config import read_config
+from axon_client.introspect.mapped import LFS, head_of
+from axon_client.introspect.shards import shards_of
+from axon_client.licences import find_licence, licence_files
+from axon_client.manifest import (
+    ExecutionFile,
+    Facts,
+    Format,
+    Framework,
+    Manifest,
+    Metadata,
+    ModelFile,
+    Spec,
+)
 from axon_client.models import MAIN
 from axon_client.progress import Progress, silent
-from mlos_core.errors import InvalidInput
+from mlos_core.errors import InvalidInput, LoadFailed
 
-_MOST_CONFIG: Final = 1 << 20
+WARNINGS = "axon.warnings"
+"""The annotation with what is doubtful about a package, one doubt a line."""
+_LARGEST_POINTER = 1024
 
 
-def complete(manifest: Manifest, folder: Path, progress: Progress = silent) -> Manifest:
+def complete(
+    manifest: Manifest,
+    folder: Path,
+    progress: Progress = silent,
+    known: Mapping[str, ModelFile] | None = None,
+    *,
+    allow_pickle: bool = False,
+) -> Manifest:
     """Check what `manifest` says of the files in `folder` and fill in what it leaves out.
 
+    Args:
+        known: files whose digests are known already, by path; they are not hashed again.
+        allow_pickle: take files that may run code when they are opened; see `safety`.
+
     Raises:
-        InvalidInput: there is no model among the files, or a listed file is missing.
+        InvalidInput: there is no model among the files, a listed file is missing, or one may
+            run code and that is not allowed.
         IntegrityError: a file is not the one the manifest lists.
+        LoadFailed: an ONNX file is none.
     """
-    said = manifest.spec
-    files = list_files(folder, progress)
-    if said.format.files:
-        _check_listed(said.format.files, files, manifest.title)
-        files = said.format.files
-    models = said.format.execution_files or find_models(manifest.metadata.name, folder, files)
+    files = list_files(folder, progress, known)
+    listed = manifest.spec.format.files
+    if listed:
+        check_listed(listed, files, manifest.title)
+        files = listed
+    unsafe = safety.unsafe_files(folder, [file.path for file in files])
+    if not allow_pickle:
+        safety.refuse(manifest.title, unsafe)
+    models = manifest.spec.format.execution_files or find_models(
+        manifest.metadata.name, folder, files
+    )
     if not models:
         raise InvalidInput(
             f"{manifest.title} holds no model", hint="known suffixes: " + ", ".join(SUFFIXES)
         )
-    chief = _chief(models)
-    spec = Spec(
-        framework=said.framework if said.framework.name else _framework(chief, folder),
-        format=Format(
-            type=said.format.type or chief.format,
-            execution_format=said.format.execution_format or chief.format,
-            multi_encoder=said.format.multi_encoder,
-            files=files,
-            execution_files=models,
-        ),
-        io=said.io if said.io.inputs or said.io.outputs else _io(chief, folder),
-        requirements=said.requirements,
-        performance=said.performance,
-        dependencies=said.dependencies,
-    )
-    return manifests.new(manifest.metadata, spec, manifest.distribution)
+    contents = _Contents(folder, files, models, bool(unsafe))
+    spec = contents.spec(manifest.spec)
+    return manifests.new(contents.metadata(manifest), spec, manifest.distribution)
 
 
-def list_files(folder: Path, progress: Progress = silent) -> list[ModelFile]:
-    """Every file below `folder` with size and digest, sorted by path."""
-    paths = sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
-    done, total = 0, sum(path.stat().st_size for path in paths)
+class _Contents:
+    """What the files of a package say, beside what its author does."""
+
+    def __init__(
+        self,
+        folder: Path,
+        files: Sequence[ModelFile],
+        models: Sequence[ExecutionFile],
+        pickled: bool,
+    ) -> None:
+        self._folder = folder
+        self._files = files
+        self._models = models
+        self._pickled = pickled
+        self._doubts: list[str] = []
+        self._headers = {model.path: self._read(model) for model in models}
+        self._chief = _chief(models)
+        # Of several models of which none is the main one, no single one speaks for all.
+        self._main = self._headers[self._chief.path] if self._chief.type == MAIN else Header()
+
+    def _read(self, model: ExecutionFile) -> Header:
+        """That a file cannot be read is no error: its plugin may know more of the format."""
+        try:
+            return read(self._folder / model.path, model.format)
+        except LoadFailed as error:
+            self._doubts.append(f"{model.path}: nothing was read of it: {error.message}")
+            return Header()
+
+    def spec(self, said: Spec) -> Spec:
+        chief, header = self._chief, self._main
+        return Spec(
+            framework=said.framework if said.framework.name else _framework(chief, self._folder),
+            format=Format(
+                type=said.format.type or chief.format,
+                execution_format=said.format.execution_format or chief.format,
+                multi_encoder=said.format.multi_encoder,
+                pickled=said.format.pickled or self._pickled,
+                files=list(self._files),
+                execution_files=list(self._models),
+            ),
+            model=_facts(said.model, header),
+            io=said.io if said.io.inputs or said.io.outputs else header.io,
+            requirements=requirements.fill(said.requirements, self._estimate()),
+            performance=said.performance,
+            dependencies=said.dependencies,
+        )
+
+    def _estimate(self) -> requirements.Estimate:
+        """Of the main model, or of all where none is: then they are the parts of a pipeline."""
+        loaded = [model for model in self._models if model.type == MAIN] or self._models
+        weights = [weights_of(one, self._headers[one.path], self._folder) for one in loaded]
+        return requirements.estimate(weights, sum(file.size for file in self._files))
+
+    def metadata(self, manifest: Manifest) -> Metadata:
+        said, paths = manifest.metadata, [file.path for file in self._files]
+        annotations = dict(said.annotations)
+        doubts = self._doubts + contradictions(manifest, self._main)
+        if doubts:
+            annotations[WARNINGS] = "\n".join(doubts)
+        return msgspec.structs.replace(
+            said,
+            license=said.license or self._main.license or find_licence(self._folder, paths),
+            license_files=said.license_files or licence_files(paths),
+            annotations=annotations,
+        )
+
+
+def list_files(
+    folder: Path, progress: Progress = silent, known: Mapping[str, ModelFile] | None = None
+) -> list[ModelFile]:
+    """Every file below `folder` with size and digest, sorted by path.
+
+    Raises:
+        InvalidInput: one only points to a file that was not fetched.
+    """
+    found = sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    there = {path.relative_to(folder).as_posix(): path for path in found}
+    known = known or {}
+    done, total = 0, sum(p.stat().st_size for name, p in there.items() if name not in known)
 
     def advance(count: int) -> None:
         nonlocal done
         done += count
         progress("hash", done, total)
 
+    for name, path in there.items():
+        _refuse_pointer(name, path)
     return [
-        ModelFile(p.relative_to(folder).as_posix(), p.stat().st_size, hash_file(p, advance))
-        for p in paths
+        known.get(name) or ModelFile(name, path.stat().st_size, hash_file(path, advance))
+        for name, path in there.items()
     ]
+
+
+def _refuse_pointer(name: str, path: Path) -> None:
+    small = path.stat().st_size <= _LARGEST_POINTER
+    if small and format_of(name) and head_of(path).startswith(LFS):
+        raise InvalidInput(
+            f"{name} is a Git LFS pointer, not the model",
+            hint="fetch the file itself with 'git lfs pull'",
+        )
 
 
 def find_models(package: str, folder: Path, files: Sequence[ModelFile]) -> list[ExecutionFile]:
@@ -80,14 +202,25 @@ def find_models(package: str, folder: Path, files: Sequence[ModelFile]) -> list[
     Raises:
         LoadFailed: a file called `.onnx` is not an ONNX model.
     """
-    models = [ExecutionFile(f.path, format_of(f.path)) for f in files if format_of(f.path)]
-    models = [m for m in models if m.format != "torchscript" or not is_pickle(folder / m.path)]
+    formats = {file.path: _format(folder, file.path) for file in files}
+    models = [ExecutionFile(path, format) for path, format in formats.items() if format]
     for model in models:
         if model.format == "onnx":
             check_external(folder, model.path)
     main = choose_main(package, models)
     marked = [msgspec.structs.replace(m, type=MAIN) if m.path == main else m for m in models]
     return sorted(marked, key=lambda m: (m.type != MAIN, m.path))
+
+
+def _format(folder: Path, path: str) -> str:
+    """By name, and for PyTorch's files by content: a `.pt` may be one of three things."""
+    format = format_of(path)
+    if format == "torchscript":
+        return kind_of_torch(folder / path)
+    if format:
+        return format
+    checkpoint = PurePosixPath(path).suffix.lower() in (".bin", ".ckpt")
+    return PICKLE if checkpoint and safety.why_unsafe(folder / path) else ""
 
 
 def check_external(folder: Path, model: str) -> None:
@@ -116,32 +249,44 @@ def _chief(models: Sequence[ExecutionFile]) -> ExecutionFile:
 
 
 def _framework(chief: ExecutionFile, folder: Path) -> Framework:
-    """By format; safetensors beside a `config.json` with a model type are transformers'."""
+    """By format; safetensors beside a `config.json` with an architecture are transformers'."""
     if chief.format == "safetensors":
-        beside = (folder / chief.path).with_name("config.json")
-        config = _object(beside) if beside.is_file() else {}
-        if isinstance(config.get("model_type"), str):
-            version = config.get("transformers_version")
-            return Framework("transformers", version if isinstance(version, str) else "")
+        told = read_config((folder / chief.path).parent)
+        if told.architecture:
+            return Framework("transformers", told.producer.partition(" ")[2])
     return Framework(FRAMEWORKS.get(chief.format, chief.format))
 
 
-def _object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty if the file holds anything else."""
+def _facts(said: Facts, header: Header) -> Facts:
+    return Facts(
+        parameters=said.parameters or header.parameters or 0,
+        context_length=said.context_length or header.context_length,
+        architecture=said.architecture or header.architecture,
+        quantization=said.quantization or header.quantization,
+    )
+
+
+def weights_of(model: ExecutionFile, header: Header, folder: Path) -> requirements.Weights:
+    """What is loaded of a model, from the folder of its package."""
+    path = folder / model.path
+    parts = [path.parent / name for name in header.external]
     try:
-        with path.open("rb") as file:
-            return msgspec.json.decode(file.read(_MOST_CONFIG), type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
+        parts += shards_of(path)
+    except LoadFailed:
+        parts.append(path)
+    if model.format == "savedmodel":
+        parts += list((path.parent / "variables").glob("variables.data-*"))
+    size = sum(part.stat().st_size for part in parts if part.is_file())
+    return requirements.Weights(model.format, header, size)
 
 
-def _io(chief: ExecutionFile, folder: Path) -> IO:
-    if chief.type != MAIN or chief.format != "onnx":
-        return IO()
-    return read_onnx(folder / chief.path).io
+def check_listed(listed: Sequence[ModelFile], found: Sequence[ModelFile], title: str) -> None:
+    """Compare the files there are with those that a manifest lists.
 
-
-def _check_listed(listed: Sequence[ModelFile], found: Sequence[ModelFile], title: str) -> None:
+    Raises:
+        InvalidInput: one is missing.
+        IntegrityError: one is another.
+    """
     there = {file.path: file for file in found}
     for file in listed:
         real = there.get(file.path)

@@ -7,16 +7,18 @@ import difflib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from axon_client import manifest as manifests
 from axon_client.formats import FRAMEWORKS, format_of
-from axon_client.introspect import read_onnx
 from axon_client.manifest import IO, ExecutionFile, Framework, Manifest
 from axon_client.spec import PackageSpec
-from mlos_core.errors import InvalidInput, NotFound
+from mlos_core.errors import InvalidInput, LoadFailed, NotFound
+
+if TYPE_CHECKING:
+    from axon_client.introspect import Header
 
 MAIN = "main"
 
@@ -75,12 +77,26 @@ class InstalledModel:
         """Inputs and outputs of a model: the manifest's for the main one, else the file's.
 
         Empty for formats that do not say.
+
+        Raises:
+            LoadFailed: the file is not what its name says.
         """
         model = self.choose(name)
         described = self.manifest.spec.io
         if model.type == MAIN and (described.inputs or described.outputs):
             return described
-        return read_onnx(self.path / model.path).io if model.format == "onnx" else IO()
+        return self.header(name).io
+
+    def header(self, name: str | None = None) -> Header:
+        """What a model's file says of itself.
+
+        Raises:
+            LoadFailed: the file is not what its name says.
+        """
+        from axon_client.introspect import read  # only who asks for it needs the readers
+
+        model = self.choose(name)
+        return read(self.path / model.path, model.format)
 
     def manifest_for(self, name: str | None = None) -> dict[str, Any]:
         """The manifest as plain values, as if the chosen model were the only one.
@@ -98,8 +114,15 @@ class InstalledModel:
         framework = whole.spec.framework
         if model.format != whole.spec.format.execution_format:
             framework = Framework(FRAMEWORKS.get(model.format, model.format))
-        spec = replace(whole.spec, framework=framework, format=form, io=self.io(name))
+        spec = replace(whole.spec, framework=framework, format=form, io=self._known_io(name))
         return replace(whole, spec=spec).as_dict()
+
+    def _known_io(self, name: str | None) -> IO:
+        """A file that cannot be read here may be one that its plugin understands."""
+        try:
+            return self.io(name)
+        except LoadFailed:
+            return IO()
 
 
 def execution_files(manifest: Manifest) -> list[ExecutionFile]:

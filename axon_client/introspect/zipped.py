@@ -35,16 +35,24 @@ class Members:
         Raises:
             LoadFailed: it is damaged, or unpacks to more than `limit` bytes.
         """
+        data = self.head(member, limit + 1)
+        if len(data) > limit:
+            raise LoadFailed(f"{self._name}: {member} is larger than {limit >> 20} MiB")
+        return data
+
+    def head(self, member: str, size: int) -> bytes:
+        """The first bytes of a member, at most `size`.
+
+        Raises:
+            LoadFailed: it is damaged.
+        """
         try:
             with self._archive.open(member) as file:
-                data = file.read(limit + 1)
+                return file.read(size)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
             raise LoadFailed(f"{self._name}: {member} is damaged: {error}") from error
         except (KeyError, NotImplementedError) as error:
             raise LoadFailed(f"{self._name}: {member} cannot be read: {error}") from error
-        if len(data) > limit:
-            raise LoadFailed(f"{self._name}: {member} is larger than {limit >> 20} MiB")
-        return data
 
 
 @contextmanager

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Which files may run code when they are opened, and why.
+
+| file | by default | why |
+|---|---|---|
+| `.onnx`, `.gguf`, `.safetensors`, `.tflite` | installed | data: weights, and a graph of operators that the runtime brings |
+| TorchScript (`.pt`, `.jit`, `.ts`) | installed | holds code, but its interpreter reaches neither files nor processes |
+| `torch.export` (`.pt2`) | installed | a graph; its example inputs are a pickle, which is opened as tensors only |
+| compiled packages (`.pt2` with machine code) | refused | a library that loading runs |
+| checkpoints (`.pt`, `.pth`, `.bin`, `.ckpt` of PyTorch) | refused | a pickle: opening it runs what is in it |
+| `.pkl`, `.pickle`, `.joblib`, `.dill`, `.cloudpickle`, `.skops` | refused | the same |
+| `.npy`, `.npz` with arrays of objects | refused | the objects are pickled |
+| `.keras`, `.h5` | installed | layers by name, and weights |
+| `.keras`, `.h5` with a Lambda layer | refused | the layer is Python byte code |
+| SavedModel | installed | a graph of TensorFlow's own operators |
+| SavedModel that calls Python, or reads or writes files | refused | the graph reaches out of itself |
+
+The content decides, not the name, wherever the content can be told apart without opening it.
+A Jinja template (in GGUF, or beside a tokenizer) is rendered in a sandbox; Python modules that
+a `config.json` names in `auto_map` are imported by nobody here.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Iterable
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from axon_client.formats import PICKLE, SAVED_MODEL, kind_of_torch
+from axon_client.introspect import read
+from axon_client.introspect.mapped import head_of
+from axon_client.introspect.zipped import members_of
+from mlos_core.errors import InvalidInput, LoadFailed
+
+_RUNS: Final = "a pickle: opening it runs the code inside"
+_ZIP: Final = b"PK\x03\x04"
+_NUMPY: Final = b"\x93NUMPY"
+_OBJECTS: Final = b"|O"
+_LARGEST_NUMPY_HEADER: Final = 1 << 16
+_MOST_ARRAYS: Final = 10_000
+_PROBED_OPCODES: Final = 8
+_ALWAYS: Final = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".skops"})
+_SHOWN: Final = 5
+
+
+def why_unsafe(path: Path) -> str:
+    """Why opening a file may run code that came with it; empty if it may not.
+
+    A damaged file is not unsafe: whoever reads it says what is wrong with it.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _ALWAYS:
+        return _RUNS
+    look = _BY_SUFFIX.get(suffix)
+    if path.name == SAVED_MODEL:
+        look = _saved_model
+    try:
+        return look(path) if look else ""
+    except LoadFailed:
+        return ""
+
+
+def unsafe_files(folder: Path, paths: Iterable[str]) -> dict[str, str]:
+    """The files below `folder` that may run code, each with the reason."""
+    reasons = {path: why_unsafe(folder / path) for path in paths}
+    return {path: reason for path, reason in reasons.items() if reason}
+
+
+def refuse(title: str, unsafe: dict[str, str]) -> None:
+    """Refuse a package with such files.
+
+    Raises:
+        InvalidInput: there are some.
+    """
+    if not unsafe:
+        return
+    shown = "; ".join(f"{path} is {reason}" for path, reason in islice(unsafe.items(), _SHOWN))
+    more = f"; and {len(unsafe) - _SHOWN} more" if len(unsafe) > _SHOWN else ""
+    raise InvalidInput(
+        f"{title} holds files that may run code when they are opened: {shown}{more}",
+        hint="choose a package with safetensors, ONNX or GGUF files; "
+        "if you trust where it comes from, --allow-pickle installs it",
+    )
+
+
+def _torch(path: Path) -> str:
+    if kind_of_torch(path) == PICKLE:
+        return _RUNS
+    return _compiled(path)
+
+
+def _compiled(path: Path) -> str:
+    with members_of(path, "an archive") as members:
+        inside = (name.partition("/")[2] or name for name in members.sizes)
+        machine = any(
+            name.startswith("data/aotinductor/") or PurePosixPath(name).suffix in (".so", ".dll")
+            for name in inside
+        )
+    return "a compiled package: loading it runs the machine code inside" if machine else ""
+
+
+def _maybe_pickle(path: Path) -> str:
+    """A `.bin` may be anything; a checkpoint is told by its first bytes."""
+    head = head_of(path)
+    if head.startswith(_ZIP):
+        with members_of(path, "an archive") as members:
+            names = [name.rpartition("/")[2] for name in members.sizes]
+        return _RUNS if "data.pkl" in names else ""
+    return _RUNS if _begins_a_pickle(head) else ""
+
+
+def _begins_a_pickle(head: bytes) -> bool:
+    """Protocol 2 or newer, and opcodes that make sense behind it."""
+    if head[:1] != b"\x80" or head[1:2] not in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return False
+    try:
+        for _ in islice(pickletools.genops(head), _PROBED_OPCODES):
+            pass
+    except ValueError as error:
+        # Cut off within an argument is sound so far; an unknown opcode is not.
+        return "opcode" not in str(error)
+    return True
+
+
+def _array(path: Path) -> str:
+    return (
+        "an array of pickled objects" if _has_objects(head_of(path, _LARGEST_NUMPY_HEADER)) else ""
+    )
+
+
+def _has_objects(head: bytes) -> bool:
+    if not head.startswith(_NUMPY):
+        return False
+    wide = head[6:7] != b"\x01"
+    start = 12 if wide else 10
+    length = int.from_bytes(head[8:start], "little")
+    return _OBJECTS in head[start : start + length]
+
+
+def _arrays(path: Path) -> str:
+    with members_of(path, "an archive of arrays") as members:
+        for name in islice(members.sizes, _MOST_ARRAYS):
+            if _has_objects(members.head(name, _LARGEST_NUMPY_HEADER)):
+                return "an archive with arrays of pickled objects"
+    return ""
+
+
+def _keras(path: Path) -> str:
+    return read(path, "keras").runs_code
+
+
+def _saved_model(path: Path) -> str:
+    return read(path, "savedmodel").runs_code
+
+
+_BY_SUFFIX: Final[dict[str, Callable[[Path], str]]] = {
+    ".pt": _torch, ".pth": _torch, ".jit": _torch, ".ts": _torch, ".torchscript": _torch,
+    ".pt2": _compiled, ".bin": _maybe_pickle, ".ckpt": _maybe_pickle, ".npy": _array,
+    ".npz": _arrays, ".keras": _keras, ".h5": _keras, ".hdf5": _keras, ".model": _maybe_pickle,
+    ".dat": _maybe_pickle, "": _maybe_pickle,
+}  # fmt: skip
