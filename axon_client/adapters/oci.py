@@ -83,7 +83,9 @@ class OciAdapter:
             assert found.package is not None
             manifest = _manifest(repository, artifact, found, title)
             _Layers(repository, digest, stage, progress).bring(artifact)
-        return complete(manifest, stage.files, progress, known=stage.known)
+        return complete(
+            manifest, stage.files, progress, stage.known, allow_pickle=stage.allow_pickle
+        )
 
     def versions(self, spec: PackageSpec) -> list[Version]:
         """One for each tag."""

@@ -1,70 +1,109 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""`axon publish` to an OCI registry: which repository and tags, and what came of it."""
+"""`axon publish` to an OCI registry: where a package goes, and what is told of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import msgspec
-
+from axon_client import config
 from axon_client import manifest as manifests
-from axon_client.oci.push import push
-from axon_client.oci.reference import Place, place_of, tag_of
+from axon_client.config import Config
+from axon_client.oci import layout
+from axon_client.oci.client import Repository
+from axon_client.oci.push import Pushed, digest_at, push
+from axon_client.oci.reference import Place, checked, tag_of
 from axon_client.progress import Progress, silent
 from axon_client.spec import PackageSpec
+from mlos_core.errors import AlreadyExists, InvalidInput
+
+
+def place_for(spec: PackageSpec, url: str, settings: Config, *, whole: bool) -> Place:
+    """The repository that a package is published to.
+
+    A registry's own namespaces are left out of the repository's name, as they are when it is
+    asked for the package; any other one comes first.
+
+    Args:
+        url: the registry's, or with `whole` and a path, the repository's.
+
+    Raises:
+        InvalidInput: no repository can be called that.
+    """
+    parts = urlsplit(url)
+    scheme = "https" if parts.scheme == "oci" else parts.scheme
+    path = parts.path.strip("/")
+    own = {
+        namespace
+        for name, registry in settings.registries.items()
+        if registry.url == url
+        for namespace in (name, *registry.namespaces)
+    }
+    title = spec.name if spec.namespace in own else f"{spec.namespace}/{spec.name}"
+    name = path if whole and path else f"{path}/{title}".strip("/")
+    return checked(f"{scheme}://{parts.netloc}", name.lower())
 
 
 def publish(
     spec: PackageSpec,
-    data: bytes,
+    manifest: bytes,
     folder: Path,
     url: str,
     tags: Sequence[str] = (),
-    signatures: Sequence[dict[str, Any]] = (),
+    signatures: Sequence[Mapping[str, Any]] = (),
     *,
     whole: bool = False,
     dry_run: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Push a package whose files lie in `folder`.
+    """Publish a package; what was done, as plain values.
 
     Args:
-        spec: its name.
-        data: its manifest's exact bytes.
-        folder: where its files are.
-        url: the registry's; packages are below its path.
-        tags: what the version is called beside.
-        signatures: of `data`.
-        whole: the URL names the repository itself, perhaps with a tag.
-        dry_run: only say what would be done.
-        progress: told how far it is.
+        spec: its name and version; the version's tag is not moved once it is there.
+        manifest: the exact bytes of its manifest.yaml.
+        folder: has the files that this lists.
+        url: see `place_for`.
+        tags: what it is called beside, which may move.
+        signatures: of `manifest`.
 
-    Returns:
-        What `axon publish --json` prints.
+    Raises:
+        AlreadyExists: the version is there with another content.
+        MlosError: the registry does not take it.
     """
-    place, named = _exactly(url) if whole else (place_of(spec, url), "")
-    names = list(dict.fromkeys([named or tag_of(spec.version), *tags]))
-    files = manifests.decode(data).spec.format.files
-    about: dict[str, Any] = {
+    if not tag_of(spec.version) or spec.version in tags:
+        raise InvalidInput(f"{spec} cannot be tagged {', '.join(tags)}")
+    place = place_for(spec, url, config.load(), whole=whole)
+    signed = [dict(signature) for signature in signatures]
+    all_tags = [tag_of(spec.version), *tags]
+    if dry_run:
+        done = _dry(manifest, place, all_tags[0], signed)
+    else:
+        done = push(manifest, folder, place, all_tags, signatures=signed, progress=progress)
+    files = manifests.decode(manifest).spec.format.files
+    return {
         "package": str(spec),
         "registry": str(place),
+        "digest": done.digest,
         "files": len(files),
         "size": sum(file.size for file in files),
-        "tags": names,
-        "signed": bool(signatures),
+        "new": done.new,
+        "sent": done.sent,
+        "mounted": done.mounted,
+        "signed": bool(signed),
+        "tags": list(tags),
         "dry_run": dry_run,
     }
-    if dry_run:
-        return about
-    done = push(data, folder, place, names, signatures=signatures, progress=progress)
-    return {**about, **msgspec.to_builtins(done)}
 
 
-def _exactly(url: str) -> tuple[Place, str]:
-    """The repository and the tag of `oci://HOST/REPOSITORY[:TAG]`."""
-    scheme, _, rest = url.partition("://")
-    host, _, path = rest.partition("/")
-    path, _, tag = path.partition(":")
-    return place_of(PackageSpec("oci", path), f"{scheme}://{host}"), tag
+def _dry(manifest: bytes, place: Place, tag: str, signatures: list[dict[str, Any]]) -> Pushed:
+    digest = layout.pack(manifest, signatures).digest
+    with Repository(place) as repository:
+        there = digest_at(repository, tag)
+    if there and there != digest:
+        raise AlreadyExists(
+            f"{place}:{tag} is there with another content ({there})",
+            hint="choose another version",
+        )
+    return Pushed(digest, not there)

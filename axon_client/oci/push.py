@@ -64,7 +64,7 @@ def push(
     """
     packed = layout.pack(manifest, signatures)
     with Repository(place, options) as repository:
-        there = _digest_at(repository, tags[0])
+        there = digest_at(repository, tags[0])
         if there == packed.digest:
             new = False
         elif there and not replace:
@@ -80,7 +80,8 @@ def push(
     return Pushed(packed.digest, new, **how)
 
 
-def _digest_at(repository: Repository, tag: str) -> str:
+def digest_at(repository: Repository, tag: str) -> str:
+    """The digest of what a tag names; empty if it names nothing."""
     try:
         return repository.manifest(tag)[1]
     except NotFound:

@@ -45,7 +45,7 @@ def place_of(spec: PackageSpec, registry: str = "") -> Place:
         parts = urlsplit(registry)
         scheme = "https" if parts.scheme == "oci" else parts.scheme
         prefix = parts.path.strip("/")
-        return _checked(
+        return checked(
             f"{scheme}://{parts.netloc}", f"{prefix}/{spec.name}" if prefix else spec.name
         )
     host, _, name = spec.name.partition("/")
@@ -55,10 +55,15 @@ def place_of(spec: PackageSpec, registry: str = "") -> Place:
             hint="write oci/<host>/<repository>, for example oci/ghcr.io/org/model; "
             "one with a port or a path gets a name: axon registry add NAME oci://HOST:PORT",
         )
-    return _checked(f"https://{_HOSTS.get(host, host)}", name)
+    return checked(f"https://{_HOSTS.get(host, host)}", name)
 
 
-def _checked(url: str, name: str) -> Place:
+def checked(url: str, name: str) -> Place:
+    """A repository whose name is one.
+
+    Raises:
+        InvalidInput: it is none.
+    """
     if len(name) > MAX_REPOSITORY or not REPOSITORY.fullmatch(name):
         hint = "registries know lower-case letters, digits, '.', '_', '-' and '/'"
         raise InvalidInput(f"no repository can be called {name!r}", hint=hint)
