@@ -18,7 +18,9 @@ def scan(models: Path) -> list[InstalledModel]:
 
     Identity comes from the path, so that a model with a damaged manifest is found too.
     """
-    found = [_at(path, models) for path in model_folders(models)] if models.is_dir() else []
+    namespaces = _look(models)[1]
+    packages = [package for namespace in namespaces for package in _look(namespace)[1]]
+    found = [_at(path, models) for package in packages for path in model_folders(package)]
     return sorted((model for model in found if model), key=lambda model: str(model.spec))
 
 
@@ -38,15 +40,14 @@ def model_folders(folder: Path) -> Iterator[Path]:
 
 
 def _look(folder: Path) -> tuple[bool, list[Path]]:
-    """Whether a folder holds files, and else the folders in it."""
+    """Whether a folder holds files, and the folders in it."""
     try:
         with os.scandir(folder) as entries:
             children = list(entries)
     except (FileNotFoundError, NotADirectoryError):
         return False, []  # it went, or was replaced, while others were looked at
-    if any(not child.is_dir(follow_symlinks=False) for child in children):
-        return True, []
-    return False, [Path(child.path) for child in children]
+    folders = [Path(child.path) for child in children if child.is_dir(follow_symlinks=False)]
+    return len(folders) < len(children), folders
 
 
 def _at(path: Path, models: Path) -> InstalledModel | None:

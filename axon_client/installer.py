@@ -1,89 +1,70 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""Installing a package: resolve, fetch into a stage, describe, commit."""
+"""Installing packages: what other programs call, and the commands."""
 
 from __future__ import annotations
 
-import errno
-import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from axon_client import manifest as manifests
-from axon_client.adapters import Adapter, adapter_for
-from axon_client.manifest import Manifest
+from axon_client.installation import Installation, Installed, InstallOptions
 from axon_client.models import InstalledModel
 from axon_client.progress import Progress, silent
-from axon_client.spec import PackageSpec, PathSpec, parse
+from axon_client.spec import PackageSpec, Spec, parse
 from axon_client.store import Store
-from mlos_core.errors import InvalidInput, MlosError, Unavailable
+
+if TYPE_CHECKING:
+    from axon_client.adapters.base import Adapter
 
 
 def install(
-    spec: str | PackageSpec | PathSpec,
+    spec: str | Spec,
     home: Path | str | None = None,
     progress: Progress | None = None,
     *,
     replace: bool = False,
     rename: PackageSpec | None = None,
     adapter: Adapter | None = None,
+    options: InstallOptions = InstallOptions(),  # noqa: B008
 ) -> InstalledModel:
-    """Install a package and return where it is.
+    """Install a package, with what it depends on, and return where it is.
 
-    A package whose exact version is installed already is returned without a question to
-    its source.
+    A package that is installed in a version that fits is returned without a question to its
+    source; `@latest` asks.
 
     Args:
-        spec: `pypi/<distribution>[@<version>]`, or the path of a folder or model file.
+        spec: `namespace/name[@selector]`, the path of a folder or model file, or a URL.
         home: the store; `$AXON_HOME` or `~/.axon` if left out.
-        progress: told how far copying and hashing are.
-        replace: put it in the place of what is installed under that name and version.
-        rename: install it under this name instead of its own.
+        progress: told how far downloading, copying and hashing are.
+        replace, rename: see `InstallOptions`, whose values they override.
         adapter: the source, if not the one that the spec's namespace names.
 
     Raises:
-        MlosError: one of its subclasses; nothing is installed then.
+        MlosError: one of its subclasses; the package is not installed then.
     """
     wanted = parse(spec) if isinstance(spec, str) else spec
-    store = Store(home)
-    source = adapter or adapter_for(wanted)
-    there = None if replace or rename else _installed(store, wanted)
-    if there:
-        return there
-    found = source.resolve(wanted)
-    there = None if replace or rename else _installed(store, found.package)
-    if there:
-        return there
-    try:
-        with store.stage() as stage:
-            manifest = source.fetch(wanted, found, stage, progress or silent)
-            if rename:
-                manifest = _renamed(manifest, rename)
-            return store.commit(stage, manifest, replace=replace, progress=progress or silent)
-    except OSError as error:
-        raise _explain(error, store.home) from error
-
-
-def _installed(store: Store, spec: PackageSpec | PathSpec | None) -> InstalledModel | None:
-    if not isinstance(spec, PackageSpec) or not spec.version:
-        return None
-    model = InstalledModel(spec, store.folder(spec))
-    return model if (model.path / manifests.FILE_NAME).is_file() else None
-
-
-def _renamed(manifest: Manifest, name: PackageSpec) -> Manifest:
-    metadata = msgspec.structs.replace(
-        manifest.metadata,
-        namespace=name.namespace or manifest.metadata.namespace,
-        name=name.name,
-        version=name.version or manifest.metadata.version,
+    options = msgspec.structs.replace(
+        options, replace=replace or options.replace, rename=rename or options.rename
     )
-    return msgspec.structs.replace(manifest, metadata=metadata)
+    done = Installation(Store(home), options, progress or silent, adapter).install([wanted])
+    return next(one for one in done if one.wanted).model
 
 
-def _explain(error: OSError, home: Path) -> MlosError:
-    where = f"{error.filename or home}: {error.strerror}"
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return InvalidInput(where, hint=f"the store is {home}; AXON_HOME chooses another")
-    free = shutil.disk_usage(home).free >> 20
-    return Unavailable(where, hint=f"{free} MiB are free in {home}; AXON_HOME chooses another")
+def install_all(
+    specs: Iterable[Spec],
+    home: Path | str | None = None,
+    progress: Progress | None = None,
+    options: InstallOptions = InstallOptions(),  # noqa: B008
+) -> list[Installed]:
+    """Install several packages that agree on their dependencies; those come first.
+
+    Raises:
+        InvalidInput: they exclude each other, or one name is given to several.
+        MlosError: see `install`; packages that were complete before stay installed.
+    """
+    return Installation(Store(home), options, progress or silent).install(list(specs))
+
+
+__all__ = ["InstallOptions", "Installed", "install", "install_all"]

@@ -20,6 +20,10 @@ from mlos_core.errors import InvalidInput
 
 Kind = Literal["missing", "damaged", "extra", "manifest"]
 
+SIGNATURES = "signatures.json"
+"""What may lie beside a manifest: see `axon_client.trust.kept`."""
+_BESIDE = {manifests.FILE_NAME, SIGNATURES}
+
 
 class Problem(msgspec.Struct, frozen=True):
     """One thing that is not as the manifest says. `path` is relative to the model."""
@@ -46,7 +50,7 @@ def verify(model: InstalledModel, blobs: Path, progress: Progress = silent) -> l
     problems += _check_blobs(model, blobs, files)
     problems += [
         Problem(path, "extra", "not in the manifest")
-        for path in sorted(_present(model.path) - {f.path for f in files} - {manifests.FILE_NAME})
+        for path in sorted(_present(model.path) - {f.path for f in files} - _BESIDE)
     ]
     return problems
 
@@ -57,7 +61,8 @@ def is_as_listed(model: InstalledModel, blobs: Path) -> bool:
     Reads only a file whose seal is broken.
     """
     files = model.manifest.spec.format.files
-    if _present(model.path) != {file.path for file in files} | {manifests.FILE_NAME}:
+    listed = {file.path for file in files}
+    if not listed <= _present(model.path) <= listed | _BESIDE:
         return False
     return all(_is_blob(model.path / file.path, blobs / file.sha256) for file in files)
 

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axon_client.hashing import hash_file
-from axon_client.lock import locked
+from axon_client.lock import claimed, locked
+from axon_client.progress import Progress
 from axon_client.seals import is_intact, is_sealed
 from axon_client.store import disk
 from axon_client.store.collect import Freed, referred, sweep
@@ -17,6 +19,7 @@ from axon_client.store.layers import Layer
 from axon_client.store.notes import Leases, Names
 from axon_client.store.partial import Partials
 from axon_client.store.stage import copy_in
+from axon_client.store.waiting import STALLED_S, Wait, traces
 
 if TYPE_CHECKING:
     from axon_client.adapters.base import RemoteFile
@@ -47,6 +50,20 @@ class Content:
         for folder in (self.blobs.folder, self._models, self.staging, self.partials.folder):
             folder.mkdir(parents=True, exist_ok=True)
         with locked(self._home / "lock", self._lock_timeout_s, shared=shared):
+            yield
+
+    @contextmanager
+    def claimed(self, title: str, progress: Progress) -> Iterator[None]:
+        """Be the one who installs the package of that title; see `Store.installing`."""
+        folder = self._home / "claims"
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def look() -> object:
+            progress("wait", 0, 0)
+            return traces((self.staging, self.partials.folder))
+
+        name = hashlib.sha256(title.encode()).hexdigest()
+        with claimed(folder / name, Wait(title, look, STALLED_S).step):
             yield
 
     def link(self, digest: str, target: Path, distrust: bool = False) -> bool:

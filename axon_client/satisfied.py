@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""What is installed already, found without asking a source and without reading a file."""
+
+from __future__ import annotations
+
+from axon_client import versions
+from axon_client.models import InstalledModel
+from axon_client.spec import PackageSpec, kind_of, parse
+from axon_client.store import Store
+from mlos_core.errors import InvalidInput
+
+
+def satisfied(store: Store, spec: PackageSpec) -> InstalledModel | None:
+    """The installed model that a spec means: the version itself, or the best of a range.
+
+    A tag or a digest has to be asked for: what it means may have changed.
+    """
+    exact = store.at(spec) if spec.version else None
+    if exact or kind_of(spec.version) not in ("any", "range"):
+        return exact
+    there = {model.spec.version: model for model in store.versions(spec)}
+    chosen = versions.best(there, spec.version, spec.namespace)
+    return there[chosen] if chosen else None
+
+
+def needs(model: InstalledModel) -> list[PackageSpec]:
+    """What an installed model depends on.
+
+    Raises:
+        InvalidInput: its manifest is damaged, or a dependency is no package spec.
+    """
+    specs = [parse(text) for text in model.manifest.spec.dependencies.models]
+    return [spec for spec in specs if isinstance(spec, PackageSpec)]
+
+
+def whole(store: Store, model: InstalledModel, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether everything that a model depends on is installed as well."""
+    title = str(model.spec)
+    if title in seen:
+        return True
+    try:
+        found = [satisfied(store, spec) for spec in needs(model)]
+    except InvalidInput:
+        return False
+    return all(one is not None and whole(store, one, seen | {title}) for one in found)
