@@ -22,8 +22,8 @@ class LazyGroup(click.Group):
         self.table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the table."""
-        return [*self.table, *(name for name in self.commands if name not in self.table)]
+        """The names: those added as usual, then those of the table."""
+        return [*self.commands, *self.table]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
@@ -37,9 +37,9 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands and their lines, without importing any."""
         late = [(name, line) for name, (_, _, line) in self.table.items()]
-        added = [(n, c.get_short_help_str()) for n, c in self.commands.items()]
+        added = [(name, _first_line(command)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
-            formatter.write_dl(late + [row for row in added if row[0] not in self.table])
+            formatter.write_dl(added + late)
 
     def shell_complete(
         self, ctx: click.Context, incomplete: str
@@ -63,3 +63,7 @@ class LazyGroup(click.Group):
             hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(names)}."
             ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
+
+
+def _first_line(command: click.Command) -> str:
+    return (command.help or "").partition("\n")[0]
