@@ -4,28 +4,25 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from axon_client.models import InstalledModel
+from axon_client.serving import (
+    Connect,
+    Daemon,
+    Served,
+    Swapped,
+    describe_swaps,
+    served,
+    swap,
+    what_to_load,
+)
 from mlos_core.errors import Unavailable
 
-PLUGINS = {"onnx": "onnx", "gguf": "synapse"}
+PLUGINS = {"onnx": "onnx", "gguf": "synapse", "tflite": "tflite"}
 """Plugin by format. For any other the daemon chooses among its plugins by suffix."""
-CONFIG = "config.json"
-
-
-class Daemon(Protocol):
-    """The part of the client that is used here."""
-
-    def call(self, method: str, **parameters: Any) -> Any:
-        """Call a method of the control plane."""
-        ...
-
-
-Connect = Callable[[], AbstractContextManager[Daemon]]
 
 
 def connect_to(socket: str | None) -> AbstractContextManager[Daemon]:
@@ -45,6 +42,32 @@ def connect_to(socket: str | None) -> AbstractContextManager[Daemon]:
     return connection
 
 
+def parameters(
+    model: InstalledModel, name: str = "", file: str | None = None, plugin: str = ""
+) -> dict[str, Any]:
+    """What the daemon's `register` is told of a package's model.
+
+    A model that runs code when it is opened is handed over like any other: its plugin asks
+    again, by refusing it until the user gives the option that allows it.
+
+    Args:
+        name: what clients will call it; the package's name if empty.
+        file: which of the package's models; the main one if None.
+        plugin: which plugin loads it; by the model's format if empty.
+
+    Raises:
+        NotFound, InvalidInput: the package has no such model, or no main one.
+    """
+    chosen = model.choose(file)
+    return {
+        "name": name or model.spec.name,
+        "path": str(what_to_load(model.path / chosen.path, chosen.format)),
+        "plugin": plugin or PLUGINS.get(chosen.format, ""),
+        "version": model.spec.version,
+        "manifest": model.manifest_for(file),
+    }
+
+
 def register(
     model: InstalledModel,
     connect: Connect,
@@ -55,6 +78,7 @@ def register(
     replace: bool = False,
     device: str = "",
     plugin: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Register one of a package's models with the daemon.
 
@@ -63,28 +87,33 @@ def register(
         file: which of the package's models; the main one if None.
         plugin: which plugin loads it; by the model's format if empty.
         device: `cpu` or `cuda:N`; the daemon's default if empty.
+        options: the plugin's own.
 
     Returns:
         What the daemon says of the model.
     """
-    chosen = model.choose(file)
-    optional = {"device": device} if device else {}
+    told = parameters(model, name, file, plugin)
+    if device:
+        told["device"] = device
+    if options:
+        told["options"] = dict(options)
     with connect() as daemon:
         answer: dict[str, Any] = daemon.call(
-            "register",
-            name=name or model.spec.name,
-            path=str(_whole(model.path / chosen.path, chosen.format)),
-            plugin=plugin or PLUGINS.get(chosen.format, ""),
-            version=model.spec.version,
-            manifest=model.manifest_for(file),
-            instances=instances,
-            replace=replace,
-            **optional,
+            "register", **told, instances=instances, replace=replace
         )
     return answer
 
 
-def _whole(path: Path, format: str) -> Path:
-    """The model's file, or its folder where the file is one of several that make the model."""
-    folder = format == "safetensors" and (path.parent / CONFIG).is_file()
-    return path.parent if folder else path
+__all__ = [
+    "PLUGINS",
+    "Connect",
+    "Daemon",
+    "Served",
+    "Swapped",
+    "connect_to",
+    "describe_swaps",
+    "parameters",
+    "register",
+    "served",
+    "swap",
+]

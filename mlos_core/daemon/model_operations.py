@@ -198,6 +198,7 @@ class ModelOperations(Operations):
         plugin: str = "",
         options: dict[str, Any] | None = None,
         warmup_inputs: str = "",
+        manifest: dict[str, Any] | None = None,
         canary: float = 0.0,
         max_error_rate: float = 0.05,
         allow_new_signature: bool = False,
@@ -227,6 +228,8 @@ class ModelOperations(Operations):
         changed |= {key: value for key, value in given.items() if value}
         if options is not None:
             changed["options"] = options
+        if manifest is not None:
+            changed["manifest"] = manifest
         entry = _entry(**(msgspec.structs.asdict(old) | changed))
         self._check_free(deployment, entry)
         entry = await self._with_plugin(entry)
