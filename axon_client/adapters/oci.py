@@ -38,7 +38,8 @@ class OciAdapter:
     """An OCI registry.
 
     Args:
-        url: of the registry that serves `namespace`; empty where names begin with its host.
+        url: of the registry; empty where names begin with its host.
+        namespace: what stands for the registry itself, and is no part of its repositories.
     """
 
     def __init__(self, url: str = "", namespace: str = "oci") -> None:
@@ -93,7 +94,7 @@ class OciAdapter:
             return [Version(tag) for tag in repository.tags() if TAG.fullmatch(tag)]
 
     def _open(self, package: PackageSpec) -> Repository:
-        return Repository(place_of(package, self._url))
+        return Repository(place_of(package, self._url, self._namespace))
 
 
 def _package(spec: PackageSpec | PathSpec | UrlSpec) -> PackageSpec:

@@ -17,14 +17,14 @@ from axon_client.oci.push import Pushed, digest_at, push
 from axon_client.oci.reference import Place, checked, tag_of
 from axon_client.progress import Progress, silent
 from axon_client.spec import PackageSpec
-from mlos_core.errors import AlreadyExists, InvalidInput
+from mlos_core.errors import AlreadyExists
 
 
 def place_for(spec: PackageSpec, url: str, settings: Config, *, whole: bool) -> Place:
     """The repository that a package is published to.
 
-    A registry's own namespaces are left out of the repository's name, as they are when it is
-    asked for the package; any other one comes first.
+    The namespace that is a registry's own name is no part of its repositories'; any other is,
+    as it is when the registry is asked for the package.
 
     Args:
         url: the registry's, or with `whole` and a path, the repository's.
@@ -35,12 +35,8 @@ def place_for(spec: PackageSpec, url: str, settings: Config, *, whole: bool) -> 
     parts = urlsplit(url)
     scheme = "https" if parts.scheme == "oci" else parts.scheme
     path = parts.path.strip("/")
-    own = {
-        namespace
-        for name, registry in settings.registries.items()
-        if registry.url == url
-        for namespace in (name, *registry.namespaces)
-    }
+    entries = settings.registries.items()
+    own = {name for name, registry in entries if registry.kind == "oci" and registry.url == url}
     title = spec.name if spec.namespace in own else f"{spec.namespace}/{spec.name}"
     name = path if whole and path else f"{path}/{title}".strip("/")
     return checked(f"{scheme}://{parts.netloc}", name.lower())
@@ -72,11 +68,9 @@ def publish(
         AlreadyExists: the version is there with another content.
         MlosError: the registry does not take it.
     """
-    if not tag_of(spec.version) or spec.version in tags:
-        raise InvalidInput(f"{spec} cannot be tagged {', '.join(tags)}")
     place = place_for(spec, url, config.load(), whole=whole)
     signed = [dict(signature) for signature in signatures]
-    all_tags = [tag_of(spec.version), *tags]
+    all_tags = list(dict.fromkeys([tag_of(spec.version), *tags]))
     if dry_run:
         done = _dry(manifest, place, all_tags[0], signed)
     else:

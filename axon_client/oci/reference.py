@@ -31,12 +31,14 @@ class Place(msgspec.Struct, frozen=True):
         return f"{urlsplit(self.url).netloc}/{self.name}"
 
 
-def place_of(spec: PackageSpec, registry: str = "") -> Place:
+def place_of(spec: PackageSpec, registry: str = "", own: str = "") -> Place:
     """Where a package is.
 
     Args:
         registry: the URL of the registry that serves the spec's namespace; empty where the
             first part of the name is the registry's host.
+        own: the namespace that stands for the registry itself; any other is the first part
+            of its repositories' names.
 
     Raises:
         InvalidInput: it names no host, or no repository can be called that.
@@ -44,10 +46,8 @@ def place_of(spec: PackageSpec, registry: str = "") -> Place:
     if registry:
         parts = urlsplit(registry)
         scheme = "https" if parts.scheme == "oci" else parts.scheme
-        prefix = parts.path.strip("/")
-        return checked(
-            f"{scheme}://{parts.netloc}", f"{prefix}/{spec.name}" if prefix else spec.name
-        )
+        title = spec.name if spec.namespace == own else spec.title
+        return checked(f"{scheme}://{parts.netloc}", f"{parts.path}/{title}".strip("/"))
     host, _, name = spec.name.partition("/")
     if not name or ("." not in host and host != "localhost"):
         raise InvalidInput(

@@ -92,8 +92,9 @@ class Artifacts:
             if reference in (packed.digest, tag_of(version)):
                 return _document(packed)
         with suppress(NotFound):
-            version = self._database.tags(*self.package(repository))[reference]
-            return self.get(repository, tag_of(version)) if version != reference else _gone()
+            tagged = self._database.tags(*self.package(repository)).get(reference)
+            if tagged:
+                return self.get(repository, tag_of(tagged))
         raise NotFound(f"{repository} has nothing called {reference[:80]!r}")
 
     def small(self, repository: str, digest: str) -> bytes:
@@ -304,7 +305,3 @@ def _renamed(said: Manifest, package: Metadata) -> Manifest:
 
 def _document(packed: Packed) -> Document:
     return Document(packed.digest, media.MANIFEST, packed.manifest, "")
-
-
-def _gone() -> Document:
-    raise NotFound("there is no artifact of that version")
