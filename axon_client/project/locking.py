@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""Making a lock: from wishes to versions, from versions to bytes.
+
+What was locked stays locked as long as it fits, so that a lock changes only where
+`axon.toml` did, or where an update was asked for. A package whose source does not list the
+digests of its files is installed to learn them; it would be by the next sync in any case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+
+from axon_client import adapters, resolver
+from axon_client.adapters.base import Adapter, RemoteFile, Resolved
+from axon_client.installation import Installation, InstallOptions
+from axon_client.manifest import ModelFile
+from axon_client.models import InstalledModel
+from axon_client.progress import Progress, silent
+from axon_client.project import locked
+from axon_client.project.locked import Lock, Locked, Origin
+from axon_client.project.settings import FILE_NAME, Project, Wish
+from axon_client.project.sources import Settled, Sources, check_policy
+from axon_client.resolver import Chosen, Resolution
+from axon_client.spec import PackageSpec, PathSpec, UrlSpec
+from axon_client.store import Store
+from mlos_core.errors import InvalidInput
+
+
+class Locker:
+    """Makes a project's lock.
+
+    Args:
+        old: the lock there is.
+        loose: `namespace/name` of what may move within its range; None is everything.
+        offline: ask nobody; what is installed has to do.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        store: Store,
+        old: Lock | None,
+        *,
+        loose: Collection[str] | None = (),
+        offline: bool = False,
+        progress: Progress = silent,
+    ) -> None:
+        self._project = project
+        self._store = store
+        self._old = old or Lock()
+        self._loose = loose
+        self._offline = offline
+        self._progress = progress
+        self._sources = Sources(project, store.home)
+
+    def lock(self) -> Lock:
+        """The new lock; nothing is written.
+
+        Raises:
+            NotFound, InvalidInput: no versions suit everybody; says who wants what.
+            Unavailable: a source cannot be reached.
+        """
+        here = self._install_files()
+        fixed = {
+            title: Settled(model.spec, tuple(model.manifest.spec.dependencies.models))
+            for title, model in here.items()
+        }
+        self._sources = Sources(self._project, self._store.home, fixed)
+        resolution = resolver.resolve(
+            [self._wanted(title, here) for title in self._project.models],
+            source_of=self._source_of(fixed),
+            pins=self._pins(),
+            asker=FILE_NAME,
+        )
+        packages = [self._entry(one, here) for one in resolution.packages]
+        return locked.make(self._project.models, packages)
+
+    def _source_of(self, fixed: Mapping[str, Adapter]) -> resolver.SourceOf:
+        if not self._offline:
+            return self._sources
+        stored = resolver.stored(self._store.installed())
+        return lambda package: fixed.get(package.title) or stored(package)
+
+    def _install_files(self) -> dict[str, InstalledModel]:
+        """Install what paths and URLs name: only the files tell which package they are."""
+        found = {}
+        for title, wish in self._project.models.items():
+            spec = self._project.spec(title)
+            if isinstance(spec, PackageSpec):
+                continue
+            model = install_file(self._store, spec, wish, self._progress)
+            if model.spec.title != title:
+                raise InvalidInput(
+                    f"{FILE_NAME}: {wish.path or wish.url} is {model.spec.title}, not {title}",
+                    hint=f'call it "{model.spec.title}" there, or change its manifest',
+                )
+            found[title] = model
+        return found
+
+    def _wanted(self, title: str, here: Mapping[str, InstalledModel]) -> PackageSpec:
+        if title in here:
+            return here[title].spec
+        spec = self._project.spec(title)
+        assert isinstance(spec, PackageSpec)
+        return spec
+
+    def _pins(self) -> dict[str, str]:
+        """What stays: every package whose wish is the one that it was locked for."""
+        if self._loose is None:
+            return {}
+        changed = {
+            title
+            for title, wish in self._project.models.items()
+            if self._old.wishes.get(title) != wish
+        }
+        moving = changed | set(self._loose)
+        return {one.name: one.version for one in self._old.packages if one.name not in moving}
+
+    def _entry(self, one: Chosen, here: Mapping[str, InstalledModel]) -> Locked:
+        title = one.package.title
+        wish = self._project.models.get(title, Wish())
+        check_policy(self._project, one, self._store.home)
+        old = self._old.get(title)
+        revision, manifest = revision_of(one.found), digest_of(one.found)
+        files: Sequence[ModelFile] | None
+        if title in here:
+            files = here[title].manifest.spec.format.files
+        elif old and _same(old, one, wish, revision):
+            files = old.files
+            revision, manifest = revision or old.revision, manifest or old.manifest
+        else:
+            files = listed(one.found.files) or self._learn(one, wish)
+        return Locked(
+            name=title,
+            version=one.package.version,
+            origin=self._origin(one.package, wish),
+            revision=revision,
+            manifest=manifest,
+            include=wish.include,
+            pickles=wish.pickles,
+            dependencies=sorted(str(package) for package in one.dependencies),
+            files=sorted(files, key=lambda file: file.path),
+        )
+
+    def _origin(self, package: PackageSpec, wish: Wish) -> Origin:
+        if wish.path or wish.url:
+            return Origin(path=wish.path, url=f"{wish.url}#sha256={wish.sha256}" * bool(wish.url))
+        return self._sources.origin(package)
+
+    def _learn(self, one: Chosen, wish: Wish) -> Sequence[ModelFile]:
+        """The files of a package, from an installation of it."""
+        options = InstallOptions(dependencies=False, allow_pickle=wish.pickles)
+        installation = Installation(self._store, options, self._progress)
+        done = installation.install_resolution(Resolution((one,)), {one.package.title})
+        return done[-1].model.manifest.spec.format.files
+
+
+def install_file(
+    store: Store, spec: PathSpec | UrlSpec, wish: Wish, progress: Progress
+) -> InstalledModel:
+    """Install what a path or URL names, in the place of what it was before."""
+    options = InstallOptions(dependencies=False, replace=True, allow_pickle=wish.pickles)
+    done = Installation(store, options, progress, adapters.adapter_for(spec, store.home))
+    return done.install([spec])[-1].model
+
+
+def _same(old: Locked, one: Chosen, wish: Wish, revision: str) -> bool:
+    """Whether a locked package is the one that was chosen, so that its files are known."""
+    choice = (old.include, old.pickles) == (wish.include, wish.pickles)
+    # A source that names no revision - what is installed, offline - has only the version.
+    pinned = not revision or not old.revision or old.revision == revision
+    return choice and old.version == one.package.version and pinned
+
+
+def revision_of(found: Resolved) -> str:
+    """What pins a package's content at its source."""
+    return found.revision or (f"sha256:{found.sha256}" if found.sha256 else "")
+
+
+def digest_of(found: Resolved) -> str:
+    """The digest of a published manifest; empty where the source publishes none."""
+    return f"sha256:{hashlib.sha256(found.manifest).hexdigest()}" if found.manifest else ""
+
+
+def listed(files: Sequence[RemoteFile]) -> list[ModelFile] | None:
+    """The files of a source that states size and digest of each; None if it does not."""
+    if not files or any(not file.sha256 or file.size < 0 for file in files):
+        return None
+    return [ModelFile(file.path, file.size, file.sha256) for file in files]
+
+
+def drift(project: Project, lock: Lock | None) -> list[str]:
+    """How `axon.toml` differs from the wishes that a lock was made for, in sentences."""
+    if lock is None:
+        return ["there is no axon.lock"]
+    said = []
+    for title in sorted({*project.models, *lock.wishes}):
+        wish, was = project.models.get(title), lock.wishes.get(title)
+        if wish is None:
+            said.append(f"{title} is locked and no longer wanted")
+        elif was is None:
+            said.append(f"{title} is wanted and not locked")
+        elif wish != was:
+            said.append(f"{title} is locked for {_brief(was)} and wanted as {_brief(wish)}")
+        elif lock.get(title) is None:
+            said.append(f"{title} is wanted and missing in the lock")
+    return said
+
+
+def _brief(wish: Wish) -> str:
+    return wish.path or wish.url or wish.version or "any version"
