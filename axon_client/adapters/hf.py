@@ -87,12 +87,11 @@ class HfAdapter:
         for file in found.files:
             stage.obtain(_signed_in(file, hub), progress)
         _obtain_weights(hub, found, stage, progress)
-        if not (self._choice.pickles or stage.allow_pickle):
-            _refuse_pickles(stage.files, found)
         source = Distribution(Package(url=found.url), Registry(hub.endpoint, self._namespace))
         metadata = _metadata(hub, found, stage.files)
         manifest = Manifest("axon.mlos.io/v1", "Model", metadata, Spec(), source)
-        return complete(manifest, stage.files, progress, known=stage.known)
+        pickles = self._choice.pickles or stage.allow_pickle
+        return complete(manifest, stage.files, progress, stage.known, allow_pickle=pickles)
 
     def versions(self, spec: PackageSpec) -> list[Version]:
         """The newest commit of each branch, and every tagged one."""
@@ -100,9 +99,10 @@ class HfAdapter:
         if not refs.branches and not refs.tags:
             resolved = self.resolve(spec.at("")).package
             return [Version(resolved.version, tags=("latest",))] if resolved else []
+        label = _with_label(self._choice, "")[1]
         names: dict[str, list[str]] = {}
         for name, commit in [("latest", refs.head), *refs.branches.items(), *refs.tags.items()]:
-            names.setdefault(hf_version.of_commit(commit, refs), []).append(name)
+            names.setdefault(hf_version.of_commit(commit, refs, label), []).append(name)
         return [Version(version, tags=tuple(tags)) for version, tags in names.items()]
 
     def search(self, query: str, limit: int) -> list[Hit]:
@@ -196,21 +196,10 @@ def _external(folder: Path, model: str) -> list[str]:
     return [f"{parent}/{location}" if parent else location for location in found]
 
 
-def _refuse_pickles(folder: Path, found: Resolved) -> None:
-    for file in found.files:
-        shared = formats.format_of(file.path) == "torchscript"
-        if shared and formats.is_pickle(folder / file.path):
-            raise InvalidInput(
-                f"{file.path} is a pickle, no TorchScript: it runs code when it is opened",
-                hint="if you trust its author: --allow-pickle",
-            )
-
-
 def _metadata(hub: Hub, found: Resolved, folder: Path) -> Metadata:
     assert found.package is not None
     name = found.package.name
     card = hf_card.read(folder / "README.md")
-    papers = [p for p in sorted(hf_card.LICENCES) if (folder / p).is_file()]
     return manifests.new(
         Metadata(
             name=name,
@@ -220,7 +209,6 @@ def _metadata(hub: Hub, found: Resolved, folder: Path) -> Metadata:
             authors=[manifests.Author(name.partition("/")[0])] if "/" in name else [],
             license=card.license,
             homepage=f"{hub.endpoint}/{name}",
-            license_files=papers,
             tags=card.tags,
             annotations={REPOSITORY: name, REVISION: found.revision},
         ),

@@ -12,7 +12,6 @@ import msgspec
 from axon_client import safe_yaml
 from axon_client.adapters.base import Hit
 
-LICENCES: Final = ("LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE", "COPYING", "NOTICE")
 _MOST_BYTES: Final = 1 << 20
 _MOST_TAGS: Final = 64
 _FRONT: Final = re.compile(r"\A\s*---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.S)

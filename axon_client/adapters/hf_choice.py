@@ -19,7 +19,8 @@ import msgspec
 
 from axon_client import manifest as manifests
 from axon_client.adapters.base import Choice
-from axon_client.formats import PREFERENCE, SUFFIXES, is_companion
+from axon_client.errors import IntegrityError
+from axon_client.formats import PICKLE, PREFERENCE, SAVED_MODEL, SUFFIXES, format_of, is_companion
 from mlos_core.errors import InvalidInput, NotFound
 
 PICKLED: Final = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
@@ -83,10 +84,14 @@ def choose(paths: Sequence[str], choice: Choice, repo: str) -> Chosen:
     Raises:
         InvalidInput: there is no model, or only ones that run code when they are opened.
         NotFound: something that was asked for by name is not there.
+        IntegrityError: a path leaves the repository.
     """
+    for path in paths:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise IntegrityError(f"{repo} has a file {path!r}", hint="no honest model has one")
     there = sorted(path for path in paths if not _SKIPPED.search(path) and path not in _RESERVED)
     units = list(_units(there))
-    safe = [unit for unit in units if unit.format != "pickle"]
+    safe = [unit for unit in units if unit.format != PICKLE]
     allowed = units if choice.pickles else safe
     if choice.include:
         wanted, extra = _named(units, there, choice, repo)
@@ -113,7 +118,7 @@ def slug(text: str) -> str:
 def _units(paths: Sequence[str]) -> Iterator[Unit]:
     shards: dict[str, list[str]] = {}
     for path in paths:
-        if _format(path):
+        if _format(_whole(path)):
             shards.setdefault(_whole(path), []).append(path)
     for whole, parts in shards.items():
         pure = PurePosixPath(whole)
@@ -128,14 +133,13 @@ def _units(paths: Sequence[str]) -> Iterator[Unit]:
 def _format(path: str) -> str:
     suffix = PurePosixPath(path).suffix.lower()
     if suffix in PICKLED and not PurePosixPath(path).name.startswith(_HARMLESS):
-        return "pickle"
-    return SUFFIXES.get(suffix, "")
+        return PICKLE
+    return format_of(path)
 
 
 def _default(units: Sequence[Unit]) -> tuple[list[Unit], tuple[str, ...]]:
     """One format, and of each model in it one variant."""
-    order = [*PREFERENCE, "pickle"]
-    formats = sorted({unit.format for unit in units}, key=order.index)
+    formats = sorted({unit.format for unit in units}, key=PREFERENCE.index)
     taken, notes = [], []
     models: dict[str, list[Unit]] = {}
     for unit in units:
@@ -169,7 +173,7 @@ def _named(
             raise NotFound(f"{repo} has no {name!r}", hint=_near(name, units, paths))
         taken += [unit for unit in found if unit not in taken]
         extra += others
-    pickled = [unit.paths[0] for unit in taken if unit.format == "pickle"]
+    pickled = [unit.paths[0] for unit in taken if unit.format == PICKLE]
     pickled = [path for path in pickled if not path.lower().endswith(_MAY_BE_SAFE)]
     if pickled and not choice.pickles:
         raise InvalidInput(
@@ -214,7 +218,7 @@ def _belongs(path: str, taken: set[str], units: Sequence[Unit]) -> bool:
     pure = PurePosixPath(path)
     if any(path in unit.paths for unit in units):
         return False
-    if any(_holds_weights(path, main) for main in taken):
+    if any(_is_part(path, main) for main in taken):
         return True
     if str(pure.parent) not in {str(parent) for m in taken for parent in PurePosixPath(m).parents}:
         return False
@@ -225,8 +229,10 @@ def _belongs(path: str, taken: set[str], units: Sequence[Unit]) -> bool:
     return is_companion(path) or bool(_PAPERS.fullmatch(pure.name))
 
 
-def _holds_weights(path: str, main: str) -> bool:
-    """Whether `path` is called like the weights that an ONNX file keeps outside of itself."""
+def _is_part(path: str, main: str) -> bool:
+    """Whether `path` is called like a part that the model `main` keeps outside of itself."""
+    if main.endswith(SAVED_MODEL):
+        return path.startswith(main.removesuffix(SAVED_MODEL)) and is_companion(path)
     if not main.endswith(".onnx"):
         return False
     beside = (f"{main}_data", f"{main}.data", f"{main.removesuffix('.onnx')}.data")

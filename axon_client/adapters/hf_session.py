@@ -25,6 +25,9 @@ ANSWER_S: Final = 120.0
 """For one answer."""
 MOST_BYTES: Final = 64 << 20
 """Of one answer."""
+_NO_HUB: Final = (
+    LookupError, ValueError, TypeError, AttributeError, RecursionError, httpx2.HTTPError
+)  # fmt: skip
 
 
 class _Bounded(httpx2.SyncByteStream):
@@ -93,7 +96,7 @@ def explained(endpoint: str) -> Iterator[None]:
             f"{urlsplit(endpoint).hostname} cannot be reached: {error or type(error).__name__}",
             hint="check the network, the proxy and HF_ENDPOINT",
         ) from error
-    except (LookupError, ValueError, TypeError, AttributeError, httpx2.HTTPError) as error:
+    except _NO_HUB as error:
         raise ProtocolError(
             f"{endpoint} does not answer like a Hugging Face hub: {type(error).__name__}: {error}",
             hint="check HF_ENDPOINT",
