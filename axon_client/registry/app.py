@@ -34,7 +34,7 @@ def _oci_routes(site: Site) -> Sequence[BaseRoute]:
     if not site.speaks_oci:
         return ()
     module = importlib.import_module("axon_client.registry.oci")
-    routes: Sequence[BaseRoute] = module.routes(site.database, site.blobs, site.access)
+    routes: Sequence[BaseRoute] = module.routes(site.database, site.blobs, site.access, site.limits)
     return routes
 
 

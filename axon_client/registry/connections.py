@@ -20,6 +20,8 @@ from axon_client.registry.schema import APPLICATION_ID, MIGRATIONS
 from mlos_core.errors import ConfigError, MlosError, Overloaded, Unavailable
 
 BUSY_TIMEOUT_S: Final = 10.0
+SYNCHRONOUS = "FULL"
+"""What was answered is on disk, even if the power fails. Tests do without."""
 _IDLE: Final = 16
 
 
@@ -95,7 +97,7 @@ class Connections:
             )
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA trusted_schema = OFF")
         except sqlite3.Error as error:

@@ -100,7 +100,8 @@ def settings(limits):
 
 
 @pytest.fixture
-def site(tmp_path, settings):
+def site(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr("axon_client.registry.connections.SYNCHRONOUS", "OFF")
     site = Site(tmp_path / "registry", settings)
     yield site
     site.close()
