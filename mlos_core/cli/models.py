@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from mlos_core.cli import complete, render, render_models
+from mlos_core.cli.canary import canary_options
 from mlos_core.cli.context import Context, command
 from mlos_core.cli.group import noun
 from mlos_core.cli.inputs import pairs
@@ -78,16 +79,7 @@ def show(context: Context, name: str) -> None:
 @click.option(
     "--warmup-inputs", type=click.Path(path_type=Path), help="An .npz of inputs to warm it with."
 )
-@click.option(
-    "--canary", default=0.0, type=SECONDS, help="How long old and new serve together: 30, 5m."
-)
-@click.option(
-    "--max-error-rate",
-    default=0.05,
-    type=click.FloatRange(0, 1),
-    show_default=True,
-    help="Share of the new one's requests that may fail in that time; more: roll back.",
-)
+@canary_options
 @click.option("--allow-new-signature", is_flag=True, help="Even if inputs or outputs differ.")
 @timeout_option
 @command

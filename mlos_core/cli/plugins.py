@@ -17,8 +17,10 @@ import numpy as np
 from rich.console import Console
 
 from mlos_core.cli import private, render, scaffold
+from mlos_core.cli.canary import canary_options
 from mlos_core.cli.context import Context, command
 from mlos_core.cli.inputs import pairs
+from mlos_core.cli.kinds import SECONDS
 from mlos_core.conformance import Outcome, Target, check_plugin
 from mlos_core.errors import AlreadyExists, InvalidInput, NotFound
 from mlos_core.smi import ENTRY_POINT_GROUP
@@ -170,9 +172,8 @@ def _read_inputs(path: Path | None) -> dict[str, Array] | None:
 @plugins.command()
 @click.argument("name", shell_complete=_installed)
 @click.option("--python", default="", metavar="VENV", help="The interpreter its models run in.")
-@click.option("--canary", default=0.0, show_default=True, help="Seconds of old and new together.")
-@click.option("--max-error-rate", default=0.05, show_default=True, help="More: roll back.")
-@click.option("--timeout", default=300.0, show_default=True, help="Seconds to wait.")
+@canary_options
+@click.option("--timeout", default=300.0, type=SECONDS, show_default=True, help="How long to wait.")
 @command
 def swap(context: Context, name: str, python: str, timeout: float, **given: float) -> None:
     """Let the installed version of the plugin NAME take over from the one that runs.

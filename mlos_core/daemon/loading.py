@@ -80,13 +80,13 @@ class Loader:
                 self._supervisor.anew(deployment)
             if deployment.fleet.started:
                 return
-            await self._make_room(deployment)
+            await self._make_room(deployment.fleet)
             await self.place(deployment.fleet)
             self.sentries.relieve(deployment)
             deployment.used_at = self._loop.time()
             _log.info("model_loads", model=deployment.entry.title)
             self._supervisor.fill(deployment.fleet)
-        self._tasks.spawn(self._measure_when_ready(deployment), "measure")
+        self.measure_soon(deployment)
 
     async def load(self, deployment: Deployment, within: float) -> None:
         """Load a version and wait until it is ready.
@@ -104,6 +104,17 @@ class Loader:
                 f"{deployment.entry.title} was unloaded while it loaded", hint="load it again"
             )
 
+    async def admit(self, fleet: Fleet) -> None:
+        """Make room for a fleet beside the one that serves, and find its device.
+
+        Raises:
+            OutOfMemory: the budget has no room for both.
+            MlosError: as `place`.
+        """
+        async with self._admission:
+            await self._make_room(fleet)
+            await self.place(fleet)
+
     async def place(self, fleet: Fleet) -> None:
         """Find the device that its registration asks for.
 
@@ -116,37 +127,50 @@ class Loader:
 
     # --- memory -----------------------------------------------------------------------
 
-    async def _make_room(self, deployment: Deployment) -> None:
+    async def _make_room(self, fleet: Fleet) -> None:
         if not self._budget.limit:
             return
         await self._look_at_use(self._everything())
-        loaded = [self._loaded(d) for d in self._everything() if d.fleet.started]
-        need = self._need(deployment)
-        going = set(self._budget.admit(need, loaded, title=deployment.entry.title))
+        loaded = [one for d in self._everything() for one in self._loaded(d, fleet)]
+        title = fleet.entry.title
+        going = set(self._budget.admit(self._need(fleet), loaded, title=title))
         # Looked up before the first wait: a model may be unregistered while another one drains.
         for evicted in [d for d in self._everything() if (d.entry.name, d.version) in going]:
-            _log.info("model_makes_room", model=evicted.entry.title, for_=deployment.entry.title)
+            _log.info("model_makes_room", model=evicted.entry.title, for_=title)
             await self.unload(evicted)
 
-    def _need(self, deployment: Deployment) -> int:
-        entry = deployment.entry
-        return deployment.memory or entry.memory or estimate(entry.path) * entry.instances
+    def _need(self, fleet: Fleet) -> int:
+        deployment, entry = fleet.deployment, fleet.entry
+        measured = deployment.memory if entry.path == deployment.entry.path else 0
+        return measured or entry.memory or estimate(entry.path) * entry.instances
 
-    def _loaded(self, deployment: Deployment) -> Loaded:
-        entry = deployment.entry
+    def _loaded(self, deployment: Deployment, coming: Fleet) -> list[Loaded]:
+        """What a version holds, and what is being loaded beside it, but for the fleet to come."""
+        entry, candidate = deployment.entry, deployment.candidate
         reason = ""
-        if entry.load == "now" and entry.keep_alive < 0:
+        if candidate is not None:
+            reason = "is being swapped"
+        elif entry.load == "now" and entry.keep_alive < 0:
             reason = "is loaded for good"
         elif deployment.state != "ready":
             reason = f"is {deployment.state}"
-        return Loaded(
-            entry.name,
-            entry.version,
-            self._need(deployment),
-            deployment.used_at,
-            evictable=not reason,
-            reason=reason,
-        )
+        fleets = [fleet for fleet in (deployment.fleet, candidate) if fleet not in (None, coming)]
+        return [
+            Loaded(
+                entry.name,
+                entry.version,
+                self._need(fleet),
+                deployment.used_at,
+                evictable=not reason,
+                reason=reason,
+            )
+            for fleet in fleets
+            if fleet is not None and (fleet.started or fleet is candidate)
+        ]
+
+    def measure_soon(self, deployment: Deployment) -> None:
+        """Note what a version takes once it is ready."""
+        self._tasks.spawn(self._measure_when_ready(deployment), "measure")
 
     async def _measure_when_ready(self, deployment: Deployment) -> None:
         try:
@@ -155,11 +179,7 @@ class Loader:
             )
         except MlosError:
             return
-        await self.measure(deployment)
-
-    async def measure(self, deployment: Deployment) -> None:
-        """Note what the workers of a version take."""
-        pids = [worker.pid for worker in deployment.workers if worker.pid]
+        pids = [worker.pid for worker in deployment.fleet.workers if worker.pid]
         held = await asyncio.to_thread(pss_of, pids)
         if held and deployment.state == "ready":
             deployment.memory = sum(held.values())

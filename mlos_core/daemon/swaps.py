@@ -109,6 +109,8 @@ class Swaps:
         old = [self._supervisor.promote(fleet) for fleet in fleets]
         promoted()
         await self._see_off(old)
+        for fleet in fleets:
+            self._supervisor.loader.measure_soon(fleet.deployment)
 
     async def _begin(self, change: Change, same_signature: bool) -> Fleet:
         deployment = change.deployment
@@ -118,7 +120,7 @@ class Swaps:
         try:
             if same_signature:  # what the old one answered need not fit another signature
                 fleet.samples = await self._samples(deployment)
-            await self._supervisor.loader.place(fleet)
+            await self._supervisor.loader.admit(fleet)
             _raise_if_over(fleet)
         except BaseException:
             self._supervisor.abandon(fleet)

@@ -257,6 +257,22 @@ def test_memory_for_a_model_is_taken_from_who_was_asked_longest_ago(make_stage):
         stage.call("model", name="big")
 
 
+def test_a_swap_needs_memory_for_both(make_stage):
+    stage = make_stage((), MLOS_MEMORY_BUDGET=str(100 << 20))
+    for name in "ab":
+        path = stage.plugin.model(ord(name), ballast=32 << 20)
+        stage.call("register", name=name, path=path, memory=40 << 20, keep_alive=3600.0)
+    path = stage.plugin.model(3, ballast=32 << 20)
+    stage.call("swap_model", name="a", path=path)  # for which b makes room
+    assert {m["name"]: m["state"] for m in stage.call("models")} == {"a": "ready", "b": "unloaded"}
+    path = stage.plugin.model(4, ballast=32 << 20)
+    stage.call("register", name="c", path=path, memory=80 << 20)
+    with pytest.raises(OutOfMemory, match="being swapped"):
+        stage.call("swap_model", name="c", path=stage.plugin.model(5))
+    with stage.daemon.connect() as client:
+        assert who(client.model("c")) == (1, 4)
+
+
 # --- who dies in the middle of a swap ---------------------------------------------------------
 
 
