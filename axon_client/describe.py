@@ -66,7 +66,7 @@ def complete(
 
     Args:
         known: files whose digests are known already, by path; they are not hashed again.
-        allow_pickle: take files that may run code when they are opened; see `safety`.
+        allow_pickle: take files that may run code when they are opened, and mark the package.
 
     Raises:
         InvalidInput: there is no model among the files, a listed file is missing, or one may
@@ -134,7 +134,7 @@ class _Contents:
                 files=list(self._files),
                 execution_files=list(self._models),
             ),
-            model=_facts(said.model, header),
+            model=facts(said.model, header),
             io=said.io if said.io.inputs or said.io.outputs else header.io,
             requirements=requirements.fill(said.requirements, self._estimate()),
             performance=said.performance,
@@ -257,7 +257,8 @@ def _framework(chief: ExecutionFile, folder: Path) -> Framework:
     return Framework(FRAMEWORKS.get(chief.format, chief.format))
 
 
-def _facts(said: Facts, header: Header) -> Facts:
+def facts(said: Facts, header: Header) -> Facts:
+    """What the author says of the weights, and for the rest what their header says."""
     return Facts(
         parameters=said.parameters or header.parameters or 0,
         context_length=said.context_length or header.context_length,

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from axon_client.manifest import IOSpec
     from axon_client.models import InstalledModel
     from axon_client.verify import Problem
 
@@ -144,73 +143,6 @@ def _row(about: dict[str, Any]) -> tuple[str, ...]:
     if "error" in about:
         return (about["package"], "damaged", "", "")
     return (about["package"], about["format"], str(len(about["models"])), size(about["size"]))
-
-
-def details(model: InstalledModel) -> dict[str, Any]:
-    """Everything known of one model."""
-    return {
-        "package": str(model.spec),
-        "path": str(model.path),
-        "manifest": model.manifest.as_dict(),
-        "models": [_model_details(model, file.path) for file in model.models],
-    }
-
-
-def _model_details(model: InstalledModel, path: str) -> dict[str, Any]:
-    from axon_client.introspect import read_onnx
-    from axon_client.manifest import as_dict
-
-    file = model.choose(path)
-    about: dict[str, Any] = {"path": file.path, "format": file.format, "type": file.type}
-    try:
-        io = model.io(path)
-        if file.format == "onnx":
-            header = read_onnx(model.path / file.path)
-            about |= {"opsets": header.opsets, "producer": header.producer}
-    except (MlosError, OSError) as error:
-        return about | {"error": str(error)}
-    return about | {
-        "inputs": [as_dict(spec) for spec in io.inputs],
-        "outputs": [as_dict(spec) for spec in io.outputs],
-    }
-
-
-def show_details(model: InstalledModel) -> None:
-    """A page about one model."""
-    about, format = model.manifest.metadata, model.manifest.spec.format
-    facts = {
-        "package": str(model.spec),
-        "description": about.description,
-        "license": about.license,
-        "homepage": about.homepage,
-        "authors": ", ".join(author.name for author in about.authors),
-        "tags": ", ".join(about.tags),
-        "source": model.manifest.distribution.package.url,
-        "path": str(model.path),
-        "size": f"{size(model.size)} in {len(format.files)} files",
-    }
-    show(*(f"{label:12} {value}" for label, value in facts.items() if value))
-    for file in model.models:
-        main = " (main)" if file.type == "main" else ""
-        show("", f"{file.path}  {file.format}{main}", *_io_lines(model, file.path))
-
-
-def _io_lines(model: InstalledModel, path: str) -> Iterator[str]:
-    try:
-        io = model.io(path)
-    except (MlosError, OSError) as error:
-        yield f"  {error}"
-        return
-    for side, specs in (("input", io.inputs), ("output", io.outputs)):
-        for spec in specs:
-            yield f"  {side:7} {spec.name}: {tensor(spec)}"
-
-
-def tensor(spec: IOSpec) -> str:
-    """`float32[?, 3, 224, 224]`."""
-    if spec.shape is None:
-        return f"{spec.dtype}[...]"
-    return f"{spec.dtype}[{', '.join('?' if d < 0 else str(d) for d in spec.shape)}]"
 
 
 def show_problems(model: InstalledModel, problems: Sequence[Problem]) -> None:

@@ -79,7 +79,7 @@ def test_a_damaged_model_is_listed_as_such(axon, installed, store):
 def test_info_shows_the_schema(axon, installed):
     code, out, _ = axon("info", "digits")
     assert code == 0
-    assert "input   x: float32[?, 4]" in out
+    assert "input      x: float32[?, 4]" in out
     about = json.loads(axon("info", "digits", "--json")[1])
     assert about["models"][0]["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1, 4]}]
     assert about["models"][0]["opsets"] == {"ai.onnx": 17}
@@ -155,7 +155,7 @@ def test_a_fault_of_axon_itself_is_one_line(axon, monkeypatch):
     def fail(*arguments):
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("axon_client.commands.info.find", fail)
+    monkeypatch.setattr("axon_client.catalog.find", fail)
     monkeypatch.delenv("AXON_DEBUG", raising=False)
     code, _, err = axon("info", "x")
     assert code == 70
@@ -170,7 +170,7 @@ def test_an_interrupted_command_ends_as_one(axon, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("axon_client.commands.info.find", interrupt)
+    monkeypatch.setattr("axon_client.catalog.find", interrupt)
     assert axon("info", "x")[0] == 130
 
 

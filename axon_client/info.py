@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""All that `axon info` says of a package, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from axon_client import manifest as manifests
+from axon_client import requirements
+from axon_client.adapters.base import Resolved
+from axon_client.describe import WARNINGS, facts, weights_of
+from axon_client.fit import fit
+from axon_client.introspect import Header, read
+from axon_client.machine import Machine
+from axon_client.manifest import ExecutionFile, Manifest, Requirements, as_dict
+from axon_client.models import MAIN, InstalledModel, execution_files
+from axon_client.plugins import Loader, loader_of
+from mlos_core.errors import MlosError
+
+
+class Read(msgspec.Struct, frozen=True):
+    """One model of a package: what its file says, or why that cannot be told."""
+
+    file: ExecutionFile
+    header: Header
+    error: str = ""
+
+    @property
+    def loader(self) -> Loader | None:
+        """The plugin that would load it."""
+        return loader_of(self.file.format, self.header.architecture)
+
+
+def read_models(folder: Path, models: Sequence[ExecutionFile]) -> list[Read]:
+    """Read the headers of a package's models."""
+    return [_read(folder, model) for model in models]
+
+
+def _read(folder: Path, model: ExecutionFile) -> Read:
+    try:
+        return Read(model, read(folder / model.path, model.format))
+    except (MlosError, OSError) as error:
+        return Read(model, Header(), str(error))
+
+
+def about_installed(model: InstalledModel, machine: Machine) -> dict[str, Any]:
+    """A package of the store."""
+    manifest = model.manifest
+    found = read_models(model.path, model.models)
+    loaded = [one for one in found if one.file.type == MAIN] or found
+    weights = [weights_of(one.file, one.header, model.path) for one in loaded]
+    reckoned = requirements.estimate(weights, model.size)
+    needs = requirements.fill(manifest.spec.requirements, reckoned)
+    main = loaded[0].header if len(loaded) == 1 else Header()
+    return {
+        "installed": True,
+        "path": str(model.path),
+        "size": model.size,
+        **_told(manifest, main),
+        "models": [_model(one, manifest) for one in found],
+        **_fits(needs, reckoned, machine, loaded, installed=True),
+        "manifest": manifest.as_dict(),
+    }
+
+
+def about_remote(spec: str, found: Resolved, machine: Machine) -> dict[str, Any]:
+    """A package that is not installed, as far as its source tells without fetching it."""
+    sizes = [file.size for file in found.files]
+    size = sum(sizes) if sizes and min(sizes) >= 0 else -1
+    package = found.package
+    about: dict[str, Any] = {
+        "package": str(package) if package else spec,
+        "installed": False,
+        "size": size,
+        "source": found.url,
+        "revision": found.revision,
+        "yanked": found.yanked,
+        "files": [{"path": file.path, "size": file.size} for file in found.files],
+        "dependencies": {"models": list(found.dependencies)},
+        "warnings": list(found.notes),
+    }
+    if not found.manifest:
+        return about
+    manifest = manifests.decode(found.manifest, source=f"the manifest of {about['package']}")
+    size = sum(file.size for file in manifest.spec.format.files)
+    models = [Read(file, Header()) for file in execution_files(manifest)]
+    loaded = [one for one in models if one.file.type == MAIN] or models
+    return {
+        **about,
+        **_told(manifest, Header()),
+        "size": size,
+        "yanked": found.yanked,
+        "models": [_model(one, manifest) for one in models],
+        **_fits(_stated(manifest, size), None, machine, loaded, installed=False),
+        "manifest": manifest.as_dict(),
+    }
+
+
+def _stated(manifest: Manifest, size: int) -> Requirements:
+    """The requirements of a manifest, which at least lists its files."""
+    said = manifest.spec.requirements
+    if said.storage.min_gb:
+        return said
+    space = manifests.Space(requirements.in_gb(size), requirements.in_gb(size))
+    return msgspec.structs.replace(said, storage=space)
+
+
+def _told(manifest: Manifest, main: Header) -> dict[str, Any]:
+    """What the manifest says, and where it says nothing the header of its only model."""
+    about, spec = manifest.metadata, manifest.spec
+    return {
+        "package": manifest.title,
+        "description": about.description,
+        "license": about.license or main.license,
+        "license_files": list(about.license_files),
+        "homepage": about.homepage,
+        "authors": [as_dict(author) for author in about.authors],
+        "tags": list(about.tags),
+        "source": manifest.distribution.package.url,
+        "framework": as_dict(spec.framework),
+        "format": spec.format.execution_format,
+        "pickled": spec.format.pickled,
+        **as_dict(facts(spec.model, main)),
+        "dependencies": as_dict(spec.dependencies),
+        "warnings": about.annotations.get(WARNINGS, "").splitlines(),
+    }
+
+
+def _model(one: Read, manifest: Manifest) -> dict[str, Any]:
+    """One of the models. What the manifest says of the main one wins."""
+    said = manifest.spec.io if one.file.type == MAIN else manifests.IO()
+    io = said if said.inputs or said.outputs else one.header.io
+    header: dict[str, Any] = msgspec.to_builtins(one.header)
+    about = {
+        "path": one.file.path,
+        "format": one.file.format,
+        "type": one.file.type,
+        **header,
+        "inputs": [as_dict(spec) for spec in io.inputs],
+        "outputs": [as_dict(spec) for spec in io.outputs],
+        "plugin": msgspec.to_builtins(one.loader),
+    }
+    about.pop("io", None)
+    return about | ({"error": one.error} if one.error else {})
+
+
+def _fits(
+    needs: Requirements,
+    reckoned: requirements.Estimate | None,
+    machine: Machine,
+    loaded: Sequence[Read],
+    *,
+    installed: bool,
+) -> dict[str, Any]:
+    by_name = {one.loader.name: one.loader for one in loaded if one.loader}
+    behind = reckoned if needs.estimated else None
+    answer = fit(needs, behind, machine, tuple(by_name.values()), installed=installed)
+    return {
+        "requirements": as_dict(needs),
+        "estimate": msgspec.to_builtins(reckoned),
+        "machine": msgspec.to_builtins(machine),
+        "runs_here": msgspec.to_builtins(answer),
+    }
