@@ -9,24 +9,22 @@ from typing import Final
 
 import msgspec
 
+from axon_client import safety
 from axon_client.adapters.base import Resolved
 from axon_client.config import Config
 from axon_client.errors import IntegrityError
-from axon_client.formats import format_of, is_pickle
+from axon_client.formats import format_of
 from axon_client.manifest import ExecutionFile, Manifest
 from axon_client.spec import PackageSpec
 from axon_client.verify import SIGNATURES
-from mlos_core.errors import InvalidInput, PermissionDenied
+from mlos_core.errors import InvalidInput
 
 FORMATS: Final = {
     "onnx": {"onnx"},
     "gguf": {"gguf"},
-    "pytorch": {"safetensors", "torchscript", "pt2", "checkpoint"},
+    "pytorch": {"safetensors", "torchscript", "pt2", "pickle"},
 }
 """What `--format` asks for. `native` is what the model's own framework saves: all but onnx."""
-_ALWAYS: Final = {".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle"}
-_SOMETIMES: Final = {".bin", ".ckpt", ".th"}
-_PROTOCOLS: Final = {bytes([0x80, version]) for version in range(2, 6)}
 
 
 def extras(manifest: Manifest, kept: bytes) -> dict[str, bytes]:
@@ -66,43 +64,26 @@ def check_offer(found: Resolved, wanted: str) -> None:
         check_format(models, wanted, str(found.package))
 
 
-def check_pickles(manifest: Manifest, folder: Path, allowed: bool) -> Manifest:
-    """Let pickles pass only if the user wants them, and then mark the package.
+def check_safe(manifest: Manifest, folder: Path, allowed: bool) -> Manifest:
+    """Let files that may run code pass only if the user wants them, and mark the package then.
+
+    What the manifest says of itself is not enough: the files are looked at.
 
     Raises:
-        PermissionDenied: there are some, and nobody allowed it.
+        InvalidInput: there are some, and nobody allowed it.
     """
     format = manifest.spec.format
-    found = [file.path for file in format.files if holds_pickle(folder / file.path)]
-    if not found and not format.pickled:
+    unsafe = safety.unsafe_files(folder, [file.path for file in format.files])
+    if format.pickled and not unsafe:
+        unsafe = {file.path: "marked as a pickle" for file in format.execution_files}
+    if not unsafe:
         return manifest
     if not allowed:
-        names = ", ".join(found[:3]) or "its models"
-        raise PermissionDenied(
-            f"{manifest.title} holds pickles ({names}), which run code when they are opened",
-            hint="choose another format; if you trust whoever made it: --allow-pickle",
-        )
-    spec = msgspec.structs.replace(
-        manifest.spec, format=msgspec.structs.replace(format, pickled=True)
+        safety.refuse(manifest.title, unsafe)
+    marked = msgspec.structs.replace(format, pickled=True)
+    return msgspec.structs.replace(
+        manifest, spec=msgspec.structs.replace(manifest.spec, format=marked)
     )
-    return msgspec.structs.replace(manifest, spec=spec)
-
-
-def holds_pickle(path: Path) -> bool:
-    """Whether opening a file the way its name suggests would run a pickle's code.
-
-    Content decides where it can: a `.bin` may as well be plain weights.
-    """
-    suffix = path.suffix.lower()
-    if suffix in _ALWAYS:
-        return True
-    if format_of(path.name) == "torchscript":
-        return is_pickle(path)
-    if suffix not in _SOMETIMES:
-        return False
-    with path.open("rb") as file:
-        head = file.read(2)
-    return head in _PROTOCOLS or (head == b"PK" and is_pickle(path))
 
 
 def check_trust(found: Resolved, namespace: str, settings: Config, home: Path) -> tuple[str, bytes]:

@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "pack": ("pack", "pack", "Write a package into one .axon file."),
     "unpack": ("pack", "unpack", "Unpack an .axon file, checking every file in it."),
     "registry": ("registry", "registry", "Add, choose, log in to and serve registries."),
+    "cache": ("cache", "cache", "Show what the store holds, and clear away what nothing needs."),
     "config": ("config", "config", "Read and change settings."),
     "version": ("shell", "version", "Show the version."),
     "completion": ("shell", "completion", "Print what makes a shell complete axon's commands."),

@@ -10,3 +10,9 @@ class IntegrityError(
     MlosError, code="integrity", fault="environment", http=500, grpc="DATA_LOSS", exit=74
 ):
     """Bytes are not the ones their digest promises, or an archive is not safe to unpack."""
+
+
+class InUse(
+    MlosError, code="in_use", fault="caller", http=409, grpc="FAILED_PRECONDITION", exit=77
+):
+    """Something is not removed, because something else needs it."""

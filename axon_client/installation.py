@@ -12,14 +12,14 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from axon_client.models import InstalledModel, execution_files
 from axon_client.progress import Progress, silent
 from axon_client.satisfied import needs, satisfied, whole
-from axon_client.spec import PackageSpec, PathSpec, Spec
+from axon_client.spec import PackageSpec, Spec
 from axon_client.store import Store
 from mlos_core.errors import InvalidInput, MlosError, Unavailable
 
@@ -61,14 +61,19 @@ class Installed(msgspec.Struct, frozen=True):
 
     Attributes:
         fresh: whether it was installed now, instead of being there.
-        wanted: whether the user asked for it, instead of another package.
+        asked: what the user asked for; None if another package needs it.
         notes: what the user should know: what was chosen, whom nobody vouches for.
     """
 
     model: InstalledModel
     fresh: bool = False
-    wanted: bool = True
+    asked: Spec | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the user asked for it."""
+        return self.asked is not None
 
 
 class Installation:
@@ -97,29 +102,29 @@ class Installation:
             raise InvalidInput("one name cannot be given to several packages")
         with explained(self.store.home):
             there = {spec: self._there(spec) for spec in wanted}
-            done = [Installed(model) for model in there.values() if model]
+            done = [Installed(model, asked=spec) for spec, model in there.items() if model]
             missing = [spec for spec, model in there.items() if model is None]
             packages = [spec for spec in missing if isinstance(spec, PackageSpec)]
             for spec in missing:
                 if not isinstance(spec, PackageSpec):
                     source = self._source(spec)
-                    done += self._fetch(
-                        spec, source.resolve(_as_asked(spec)), source, self._options
-                    )
+                    done += self._fetch(spec, source.resolve(spec), source, self._options)
             return done + (self._resolve(packages) if packages else [])
 
-    def install_resolution(self, resolution: Resolution, titles: set[str]) -> list[Installed]:
+    def install_resolution(
+        self, resolution: Resolution, asked: Mapping[str, Spec]
+    ) -> list[Installed]:
         """Install the packages of a resolution that are missing, dependencies first.
 
         Args:
-            titles: `namespace/name` of those that the user asked for.
+            asked: by `namespace/name`, what the user asked for.
         """
         done: list[Installed] = []
         with explained(self.store.home):
             for one in resolution.packages:
-                wanted = one.package.title in titles
-                if wanted or self._options.dependencies:
-                    done += self._install(one, wanted)
+                wish = asked.get(one.package.title)
+                if wish or self._options.dependencies:
+                    done += self._install(one, wish)
         return done
 
     def _there(self, spec: Spec) -> InstalledModel | None:
@@ -146,7 +151,7 @@ class Installation:
         source_of = resolver.stored(self.store.installed()) if self._offline() else self._source
         pins = self._pins(packages)
         resolution = resolver.resolve(packages, source_of=source_of, pins=pins)
-        return self.install_resolution(resolution, {package.title for package in packages})
+        return self.install_resolution(resolution, {one.title: one for one in packages})
 
     def _pins(self, wanted: list[PackageSpec]) -> dict[str, str]:
         """What is installed stays as it is, if it fits, for what nobody asked for by name."""
@@ -170,23 +175,23 @@ class Installation:
 
     # One package
 
-    def _install(self, one: Chosen, wanted: bool) -> list[Installed]:
+    def _install(self, one: Chosen, asked: Spec | None) -> list[Installed]:
         options = self._options
-        if not wanted:
+        if not asked:
             options = msgspec.structs.replace(options, replace=False, rename=None, format="auto")
         name = options.rename or one.package
         with self.store.installing(name, self._progress):
             there = None if options.replace or options.rename else self.store.at(one.package)
             if there:
-                return [Installed(there, wanted=wanted)]
+                return [Installed(there, asked=asked)]
             made = self._commit(one.package, one.found, one.source, options)
-        made = msgspec.structs.replace(made, wanted=wanted)
+        made = msgspec.structs.replace(made, asked=asked)
         return [*self._undeclared(made.model), made]
 
     def _fetch(
         self, spec: Spec, found: Resolved, source: Adapter, options: InstallOptions
     ) -> list[Installed]:
-        made = self._commit(spec, found, source, options)
+        made = msgspec.structs.replace(self._commit(spec, found, source, options), asked=spec)
         return [*self._undeclared(made.model), made]
 
     def _undeclared(self, model: InstalledModel) -> list[Installed]:
@@ -199,7 +204,7 @@ class Installation:
             if spec.title not in self._tried and not satisfied(self.store, spec)
         ]
         found = self._resolve(missing) if missing else []
-        return [msgspec.structs.replace(one, wanted=False) for one in found]
+        return [msgspec.structs.replace(one, asked=None) for one in found]
 
     def _commit(
         self, spec: Spec, found: Resolved, source: Adapter, options: InstallOptions
@@ -212,10 +217,10 @@ class Installation:
             warning, kept = admission.check_trust(found, spec.namespace, settings, self.store.home)
         admission.check_offer(found, options.format)
         with self.store.stage(distrust=options.replace, allow_pickle=options.allow_pickle) as stage:
-            manifest = source.fetch(_as_asked(spec), found, stage, self._progress)
+            manifest = source.fetch(spec, found, stage, self._progress)
             admission.check_identity(manifest, found.package)
             admission.check_format(execution_files(manifest), options.format, manifest.title)
-            manifest = admission.check_pickles(manifest, stage.files, options.allow_pickle)
+            manifest = admission.check_safe(manifest, stage.files, options.allow_pickle)
             if options.rename:
                 manifest = _renamed(manifest, options.rename)
             if options.check:
@@ -228,11 +233,6 @@ class Installation:
                 extras=admission.extras(manifest, kept),
             )
         return Installed(model, fresh=True, notes=_notes(found, warning))
-
-
-def _as_asked(spec: Spec) -> PackageSpec | PathSpec:
-    """A URL goes to the one adapter that takes it; see `adapter_for`."""
-    return cast(PackageSpec | PathSpec, spec)
 
 
 def _notes(found: Resolved, warning: str) -> tuple[str, ...]:

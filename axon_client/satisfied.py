@@ -16,10 +16,13 @@ def satisfied(store: Store, spec: PackageSpec) -> InstalledModel | None:
     A tag or a digest has to be asked for: what it means may have changed.
     """
     exact = store.at(spec) if spec.version else None
-    if exact or kind_of(spec.version) not in ("any", "range"):
+    kind = kind_of(spec.version)
+    if exact or kind not in ("any", "range"):
         return exact
     there = {model.spec.version: model for model in store.versions(spec)}
     chosen = versions.best(there, spec.version, spec.namespace)
+    if chosen is None and kind == "any" and there:
+        chosen = versions.sort(there, spec.namespace)[0]  # pre-releases, or commits
     return there[chosen] if chosen else None
 
 

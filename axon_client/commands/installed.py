@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.filesize import decimal
 
 from axon_client import render
 from axon_client.catalog import find
 from axon_client.commands.options import installed_names, json_option
 from axon_client.errors import IntegrityError
 from axon_client.store import Store
+
+if TYPE_CHECKING:
+    from axon_client.models import InstalledModel
 
 
 @click.command("list")
@@ -21,14 +24,27 @@ from axon_client.store import Store
 )
 @json_option
 def list_models(style: str, as_json: bool) -> None:
-    """List installed models."""
-    models = Store().installed()
+    """List installed models, one's own and those of the stores below."""
+    store = Store()
+    models = store.installed()
     if as_json or style == "json":
-        render.show_json([render.summary(model) for model in models])
+        render.show_json([_about(store, model) for model in models])
     elif style == "names":
         render.show(*(str(model.spec) for model in models))
+    elif any(store.layer_of(model) != store.home for model in models):
+        rows = [_row(_about(store, model)) for model in models]
+        render.show_table(("package", "format", "size", "store"), rows, ("size",))
     else:
         render.show_list(models)
+
+
+def _about(store: Store, model: InstalledModel) -> dict[str, Any]:
+    return render.summary(model) | {"store": str(store.layer_of(model))}
+
+
+def _row(about: dict[str, Any]) -> tuple[str, ...]:
+    format = about.get("format", "damaged")
+    return about["package"], format, render.size(about.get("size", -1)), about["store"]
 
 
 @click.command()
@@ -57,16 +73,25 @@ def verify(specs: Sequence[str], as_json: bool) -> None:
 
 @click.command()
 @click.argument("specs", metavar="SPEC...", nargs=-1, required=True, shell_complete=installed_names)
+@click.option("--force", is_flag=True, help="Even if another package or a daemon uses it.")
+@click.option("--socket", help="The daemon's socket.", type=click.Path())
 @json_option
-def uninstall(specs: Sequence[str], as_json: bool) -> None:
+def uninstall(specs: Sequence[str], force: bool, socket: str | None, as_json: bool) -> None:
     """Remove models, and the files that no other model uses."""
+    from axon_client import removal
+    from axon_client.installation import explained
+
     store = Store()
     installed = store.installed()
+    models = list(dict.fromkeys(find(spec, installed) for spec in specs))
+    if not force:
+        removal.check(store, models, installed, socket)
     removed = []
-    for model in [find(spec, installed) for spec in specs]:
-        freed = store.uninstall(model)
+    for model in models:
+        with explained(store.home):
+            freed = store.uninstall(model)
         removed.append({"package": str(model.spec), "files": freed.blobs, "bytes": freed.bytes})
         if not as_json:
-            render.show(f"removed {model.spec}: {decimal(freed.bytes)} freed")
+            render.show(f"removed {model.spec}: {render.size(freed.bytes)} freed")
     if as_json:
         render.show_json(removed)

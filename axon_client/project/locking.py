@@ -152,7 +152,7 @@ class Locker:
         """The files of a package, from an installation of it."""
         options = InstallOptions(dependencies=False, allow_pickle=wish.pickles)
         installation = Installation(self._store, options, self._progress)
-        done = installation.install_resolution(Resolution((one,)), {one.package.title})
+        done = installation.install_resolution(Resolution((one,)), {one.package.title: one.package})
         return done[-1].model.manifest.spec.format.files
 
 

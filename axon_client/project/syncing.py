@@ -105,7 +105,7 @@ class Syncer:
         if isinstance(spec, PathSpec) or package.origin.url:
             done = installation.install([spec])
         else:
-            done = installation.install_resolution(Resolution((chosen,)), {package.name})
+            done = installation.install_resolution(Resolution((chosen,)), {package.name: spec})
         return Synced(package, done[-1].model, done[-1].fresh, done[-1].notes)
 
     def _chosen(self, package: Locked) -> tuple[Chosen, Spec]:

@@ -47,10 +47,18 @@ class Staging:
                 _owner_file(path).unlink(missing_ok=True)
                 self._content.release(stage.digests)
 
+    def count(self) -> int:
+        """How many there are, dead ones as well."""
+        return len(self._names())
+
+    def _names(self) -> set[str]:
+        if not self._folder.is_dir():
+            return set()
+        return {path.name.removesuffix(_OWNER) for path in self._folder.iterdir()}
+
     def dead(self) -> list[Path]:
         """The folders whose owners are dead. Call with the lock held alone, as all below."""
-        names = {path.name.removesuffix(_OWNER) for path in self._folder.iterdir()}
-        paths = [self._folder / name for name in sorted(names)]
+        paths = [self._folder / name for name in sorted(self._names())]
         return [path for path in paths if not is_claimed(_owner_file(path))]
 
     def remove(self, stages: list[Path]) -> None:

@@ -45,9 +45,10 @@ from axon_client.store import disk, tree
 from axon_client.store.collect import Freed, referred
 from axon_client.store.content import Content
 from axon_client.store.layers import Layer, default_home, default_layers
-from axon_client.store.partial import OLD_S
+from axon_client.store.partial import OLD_S, Partial
 from axon_client.store.stage import MOST, Stage, check_same
 from axon_client.store.staging import Staging
+from axon_client.store.usage import Held, Usage, held, sums
 from axon_client.verify import Problem, is_as_listed, verify
 from mlos_core.errors import AlreadyExists, InvalidInput, NotFound
 
@@ -309,6 +310,18 @@ class Store:
             if not dry_run:
                 self.content.forget_all_but(spared)
         return freed + Freed(stages=len(stages))
+
+    def held(self) -> list[Held]:
+        """Every blob of one's own store, the largest first, and who uses it."""
+        return held(self.content, self._own.installed())
+
+    def partials(self) -> list[Partial]:
+        """The unfinished downloads."""
+        return self.content.partials.all()
+
+    def statistics(self) -> Usage:
+        """What one's own store holds, in numbers."""
+        return sums(self.held(), self._own.installed(), self.partials(), self._staging.count())
 
 
 def spec_of(manifest: Manifest) -> PackageSpec:
