@@ -15,7 +15,7 @@ import h11
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from axon_client.registry.sending import ZERO_COPY
+from axon_client.registry.sending import ZERO_COPY, Stalled
 
 IDLE_S: Final = 30.0
 
@@ -84,14 +84,17 @@ class RegistryProtocol(H11Protocol):
     async def _send_file(self, message: Message) -> None:
         """Give a piece of a file to the kernel. A failure ends the connection."""
         if self.cycle.disconnected:
-            raise ConnectionResetError("the client is gone")
+            raise Stalled("the client is gone")
         file, offset, count = message["file"], message["offset"], message["count"]
         if os.fstat(file.fileno()).st_size < offset + count:
-            raise ConnectionAbortedError("the file has become shorter")
+            raise Stalled("the file has become shorter")
         # An answer whose length is known has no framing around its parts.
         self.conn.send_with_data_passthrough(h11.Data(data=_Size(count)))  # type: ignore[arg-type]
         try:
             await self.loop.sendfile(self.transport, file, offset, count)
-        except BaseException:
+        except BaseException as error:
+            self.cycle.disconnected = True
             self.transport.abort()
+            if isinstance(error, (OSError, RuntimeError)):
+                raise Stalled(f"the client is gone: {error}") from error
             raise
