@@ -213,7 +213,7 @@ def _plainly(what: str) -> str:
 def suggest(word: str, known: Iterable[str]) -> str:
     """`did you mean …?`, or what there is; empty if there is nothing."""
     names = list(known)
-    near = difflib.get_close_matches(word, names, n=1)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5 if len(word) < 6 else 0.6)
     if near:
         return f"did you mean {near[0]}?"
     return f"there are: {', '.join(names)}" if names else ""

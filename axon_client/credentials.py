@@ -141,7 +141,7 @@ def _read(path: Path) -> dict[str, Credential]:
         return {}
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
             f"{path} is damaged", hint="remove it and log in again: axon registry login NAME"
         ) from error

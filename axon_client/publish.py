@@ -26,7 +26,13 @@ from axon_client.remote import Remote
 from axon_client.spec import PackageSpec, PathSpec, Spec
 from axon_client.store import Store
 from axon_client.uploads import Sent, send
-from mlos_core.errors import AlreadyExists, ConfigError, InvalidInput, NotFound, PermissionDenied
+from mlos_core.errors import (
+    AlreadyExists,
+    ConfigError,
+    InvalidInput,
+    NotFound,
+    Unsupported,
+)
 
 
 class Package(msgspec.Struct, frozen=True):
@@ -94,8 +100,7 @@ def prepared(
 
     Raises:
         NotFound: it is not installed.
-        PermissionDenied: it holds pickles and nobody allowed them.
-        InvalidInput: its name cannot be published.
+        InvalidInput: it holds pickles and nobody allowed them, or its name cannot be published.
     """
     if isinstance(what, PathSpec):
         from axon_client.adapters import adapter_for
@@ -114,7 +119,7 @@ def _package(
     manifest: Manifest, folder: Path, rename: PackageSpec | None, allow_pickle: bool
 ) -> Package:
     if manifest.spec.format.pickled and not allow_pickle:
-        raise PermissionDenied(
+        raise InvalidInput(
             f"{manifest.title} holds pickles, which run code when they are opened",
             hint="convert it to safetensors or ONNX, or publish it with --allow-pickle",
         )
@@ -128,7 +133,7 @@ def _package(
         )
     if about.namespace in config.RESERVED:
         raise InvalidInput(
-            f"packages of {about.namespace}/ come from that source and from no registry",
+            f"{about.namespace}/ has a source of its own: nobody would look for it in a registry",
             hint=f"give it a namespace of yours: --as NAMESPACE/{about.name}@{about.version}",
         )
     made = manifests.new(about, manifest.spec, Distribution())
@@ -236,7 +241,7 @@ def registry_for(name: str | None, namespace: str) -> tuple[str, config.Kind]:
     if name and "://" in name:
         kind: config.Kind = "oci" if name.startswith("oci:") else "axon"
         known = [entry for entry in settings.registries.values() if entry.url == name]
-        return name, known[0].kind if known else kind
+        return _publishable(name, known[0].kind if known else kind)
     chosen = name or registry_of(namespace, settings)
     if not chosen:
         raise ConfigError(
@@ -246,4 +251,13 @@ def registry_for(name: str | None, namespace: str) -> tuple[str, config.Kind]:
     if chosen not in settings.registries:
         hint = config.suggest(chosen, settings.registries) or f"axon registry add {chosen} URL"
         raise NotFound(f"there is no registry {chosen!r}", hint=hint)
-    return settings.registries[chosen].url, settings.registries[chosen].kind
+    return _publishable(settings.registries[chosen].url, settings.registries[chosen].kind)
+
+
+def _publishable(url: str, kind: config.Kind) -> tuple[str, config.Kind]:
+    if kind == "hf":
+        raise Unsupported(
+            f"axon publishes to axon and OCI registries, and {url} is a hub of kind hf",
+            hint="upload there with the hub's own tool: hf upload",
+        )
+    return url, kind

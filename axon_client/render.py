@@ -110,7 +110,14 @@ def show_table(
         table.add_column(title, overflow="fold", justify="right" if title in right else "left")
     for row in rows:
         table.add_row(*map(plain, row))
-    _console().print(table)
+    console = _console()
+    if sys.stdout.isatty():
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def summary(model: InstalledModel) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def _version(spec: PackageSpec) -> str:
 def _decode(data: bytes, kind: type[T], url: str) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(
             f"{url} answers with something else than a registry would: {error}",
             hint="check the registry's URL: axon registry list",

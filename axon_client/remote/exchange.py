@@ -177,7 +177,7 @@ class Exchange:
 def _said(reply: Reply) -> _Said:
     try:
         return msgspec.json.decode(reply.data, type=_Refusal).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Said()
 
 
