@@ -90,8 +90,7 @@ class HfAdapter:
         source = Distribution(Package(url=found.url), Registry(hub.endpoint, self._namespace))
         metadata = _metadata(hub, found, stage.files)
         manifest = Manifest("axon.mlos.io/v1", "Model", metadata, Spec(), source)
-        pickles = self._choice.pickles or stage.allow_pickle
-        return complete(manifest, stage.files, progress, stage.known, allow_pickle=pickles)
+        return complete(manifest, stage.files, progress, stage.known)
 
     def versions(self, spec: PackageSpec) -> list[Version]:
         """The newest commit of each branch, and every tagged one."""

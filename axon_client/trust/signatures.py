@@ -156,7 +156,7 @@ def _check_one(
             key,
             entry.name,
         )
-    if not entry.covers(namespace, registry):
+    if not entry.covers(namespace, registry.rstrip("/")):
         allowed = ", ".join([*entry.namespaces, *entry.registries])
         return Verdict(
             "wrong-namespace",
