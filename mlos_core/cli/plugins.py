@@ -52,12 +52,13 @@ def plugins(context: click.Context, socket: str | None, as_json: bool) -> None:
     """List the installed plugins; make, check or replace one."""
     context.obj = Context.of(context, socket, as_json)
     if context.invoked_subcommand is None:
-        context.invoke(list_)
+        context.invoke(list_, traceback=False)
 
 
 @plugins.command("list")
+@click.option("--traceback", is_flag=True, help="Where the import of the broken ones failed, too.")
 @command
-def list_(context: Context) -> None:
+def list_(context: Context, traceback: bool) -> None:
     """List the installed plugins, the broken ones with the reason."""
     with context.client() as client:
         statuses = client.call("plugins", patience=None)
@@ -66,9 +67,11 @@ def list_(context: Context) -> None:
         return
     out = render.console()
     out.print(render.plugins(statuses))
-    for broken in statuses:
-        if broken["traceback"]:
-            out.print(f"{broken['name']}: {broken['traceback']}", style="dim", markup=False)
+    broken = [status for status in statuses if status["traceback"]]
+    if broken and not traceback:
+        out.print("mlosctl plugins list --traceback shows where the import fails", style="dim")
+    for status in broken if traceback else ():
+        out.print(f"{status['name']}: {status['traceback']}", style="dim", markup=False)
 
 
 @plugins.command()

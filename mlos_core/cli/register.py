@@ -14,6 +14,7 @@ from mlos_core.cli.context import Context, command
 from mlos_core.cli.inputs import pairs
 from mlos_core.cli.kinds import CPUS, SECONDS, SIZE
 from mlos_core.cli.models import change, version_option
+from mlos_core.cli.packages import is_package, of_package
 from mlos_core.errors import InvalidInput
 
 _MANIFEST: Final = "manifest.yaml"
@@ -92,8 +93,9 @@ def _with(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], Any]:
 
 
 @click.command()
-@click.argument("name")
-@click.argument("path", type=_FILE)
+@click.argument("name", metavar="[NAME]")
+@click.argument("model", required=False)
+@click.option("--file", help="Which of a package's models (default: the main one).")
 @click.option("--plugin", default="", help="Which plugin loads it (default: by its format).")
 @click.option("--version", default="", help="The model's version.")
 @click.option(
@@ -106,10 +108,14 @@ def _with(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], Any]:
 @click.option("--wait/--no-wait", default=True, help="Return once it is ready.")
 @click.option("--timeout", default=120.0, type=SECONDS, show_default=True, help="How long to wait.")
 @command
-def register(context: Context, name: str, path: Path, **given: Any) -> None:
-    """Load the model at PATH and serve it as NAME."""
-    manifest = given.pop("manifest")
-    path = path.absolute()
+def register(context: Context, name: str, model: str | None, **given: Any) -> None:
+    """Load MODEL and serve it as NAME, or under its own name.
+
+    MODEL is a file, a folder, or a package of axon's, namespace/name[@version], which is
+    installed first if it is not there: mlosctl register pypi/magika
+    """
+    told = _model(name, model, given.pop("manifest"), given.pop("file"), quiet=context.as_json)
+    given = {**given, **{key: told[key] for key in told if not given.get(key)}}
     batch = {key: given.pop(key) for key in _BATCH_KEYS}
     for key in ("python", "warmup_inputs"):
         # Not resolved: a venv's interpreter is a link whose own place says which venv it is.
@@ -117,13 +123,28 @@ def register(context: Context, name: str, path: Path, **given: Any) -> None:
     # What is not given is the service's to say.
     params = dict(
         {key: value for key, value in given.items() if value is not None},
-        name=name,
-        path=str(path),
         options=pairs(given.pop("options"), "--option"),
         batch={key: value for key, value in batch.items() if value not in (None, ())},
-        manifest=read_manifest(manifest or path / _MANIFEST, needed=bool(manifest)),
     )
-    change(context, "register", f"register {name}", **params)
+    change(context, "register", f"register {params['name']}", **params)
+
+
+def _model(
+    name: str, model: str | None, manifest: Path | None, file: str | None, *, quiet: bool
+) -> dict[str, Any]:
+    """What the words on the command line name: name, path and manifest of a model."""
+    word, name = (name, "") if model is None else (model, name)
+    if is_package(word):
+        told = of_package(word, file, quiet=quiet)
+        told["name"] = name or told["name"]
+        if manifest:
+            told["manifest"] = read_manifest(manifest, needed=True)
+        return told
+    if file is not None:
+        raise InvalidInput("--file chooses among a package's models", hint="give the file's path")
+    path = Path(word).absolute()
+    content = read_manifest(manifest or path / _MANIFEST, needed=bool(manifest))
+    return {"name": name or path.stem, "path": str(path), "manifest": content}
 
 
 def read_manifest(path: Path, *, needed: bool) -> dict[str, Any] | None:

@@ -85,11 +85,17 @@ def test_a_new_plugin_installs_passes_its_tests_and_conforms(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_check_tells_what_it_found_and_leaves_with_a_code(tmp_path):
-    meta = tmp_path / "torn-1.0.dist-info"
+def install_torn(folder):
+    """A plugin whose module imports what is not there."""
+    (folder / "torn.py").write_text("import not_there_at_all\n")
+    meta = folder / "torn-1.0.dist-info"
     meta.mkdir()
     (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: torn\nVersion: 1.0\n")
-    (meta / "entry_points.txt").write_text("[mlos.plugins]\ntorn = not_there_at_all:Torn\n")
+    (meta / "entry_points.txt").write_text("[mlos.plugins]\ntorn = torn:Torn\n")
+
+
+def test_a_check_tells_what_it_found_and_leaves_with_a_code(tmp_path):
+    install_torn(tmp_path)
     done = mlosctl("plugins", "check", "torn", "--json", PYTHONPATH=str(tmp_path))
     found = json.loads(done.stdout)
     assert done.returncode == 1
@@ -109,3 +115,12 @@ def test_our_plugins_conform(name):
     found = json.loads(done.stdout)
     assert done.returncode == 0, [c for c in found["checks"] if c["outcome"] == "fail"]
     assert found["pass"] >= 25
+
+
+def test_a_broken_plugin_is_listed_with_its_reason_and_on_demand_its_traceback(daemon, plugin_path):
+    install_torn(plugin_path)
+    socket = {"MLOS_SOCKET": str(daemon.socket)}
+    shown = mlosctl("plugins", **socket).stdout
+    assert "not_there_at_all" in shown
+    assert "Traceback" not in shown
+    assert "Traceback" in mlosctl("plugins", "list", "--traceback", **socket).stdout

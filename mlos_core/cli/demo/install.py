@@ -1,19 +1,12 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""Fetching the demo's models, with a bar that is gone once they are there."""
+"""Fetching the demo's models into a store of their own."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
+from mlos_core.cli.packages import bar
 from mlos_core.errors import Unavailable
-
-Report = Callable[[str, int, int], None]
 
 
 def install(package: str, folder: Path) -> Path:
@@ -26,20 +19,5 @@ def install(package: str, folder: Path) -> Path:
         import axon_client
     except ImportError as err:
         raise Unavailable(f"axon does not import: {err}", hint="reinstall mlos-core") from err
-    with _bar() as report:
+    with bar() as report:
         return axon_client.install(package, home=folder / "axon", progress=report).model_file()
-
-
-@contextmanager
-def _bar() -> Iterator[Report | None]:
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (TextColumn("{task.description:>12}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("", visible=False, total=None)
-
-        def report(what: str, done: int, total: int) -> None:
-            bars.update(task, visible=True, description=what, completed=done, total=total or None)
-
-        yield report
