@@ -6,9 +6,11 @@ import sys
 import types
 
 import pytest
+from click.shell_completion import ShellComplete
 
-from axon_client.cli import run
-from mlos_core.errors import Unavailable
+from axon_client import render
+from axon_client.cli import COMMANDS, cli, run
+from mlos_core.errors import NotFound, Unavailable
 
 
 @pytest.fixture
@@ -90,11 +92,22 @@ def test_text_from_a_package_cannot_drive_the_terminal(axon, folder):
         "{apiVersion: axon.mlos.io/v1, kind: Model, metadata: {name: a, namespace: b,"
         ' version: "1", description: "\\e[31mred [bold]x[/bold] \\x9b"}}'
     )
-    axon("install", folder)
-    out = axon("info", "a")[1]
-    assert "\x1b" not in out
-    assert "\x9b" not in out
+    code, out, err = axon("install", folder)
+    assert (code, out) == (65, "")
+    assert "has a control character" in err
+    assert "\x1b" not in err
+    assert "\x9b" not in err
+
+
+def test_markup_and_control_characters_are_only_text(capsys):
+    render.show("[bold]x[/bold] \x1b[31m \x9b")
+    render.show_table(["name"], [["[red]y[/red]\x1b"]])
+    render.show_error(NotFound("\x1b[2J[i]z", hint="\x07"))
+    out, err = capsys.readouterr()
     assert "[bold]x[/bold]" in out
+    assert "[red]y[/red]" in out
+    assert "[i]z" in err
+    assert not set("\x1b\x9b\x07") & set(out + err)
 
 
 def test_verify_fails_with_its_own_exit_code(axon, installed, store):
@@ -220,7 +233,18 @@ def test_completion_says_how(axon, shell):
     assert f"_AXON_COMPLETE={shell}_source axon" in axon("completion", shell)[1]
 
 
-def test_installed_models_complete(installed, home):
+@pytest.fixture
+def complete(home):
+    """What a shell offers for a line that ends in the middle of its last word."""
+
+    def complete(*words):
+        made = ShellComplete(cli, {}, "axon", "_AXON_COMPLETE")
+        return [item.value for item in made.get_completions(list(words[:-1]), words[-1])]
+
+    return complete
+
+
+def test_a_shell_asks_for_completion_by_the_environment(installed, home):
     done = subprocess.run(
         [sys.executable, "-m", "axon_client.cli"],
         env={
@@ -233,7 +257,87 @@ def test_installed_models_complete(installed, home):
         text=True,
         check=False,
     )
-    assert "local/digits@0.0.0" in done.stdout
+    assert done.stdout.splitlines() == ["plain,local/digits@0.0.0", "plain,local/digits"]
+
+
+def test_commands_and_what_they_name_complete(installed, complete, axon):
+    axon("registry", "add", "hub", "https://a.example.org")
+    assert complete("info", "lo") == ["local/digits@0.0.0", "local/digits"]
+    assert complete("unin") == ["uninstall"]
+    assert complete("registry", "lo") == ["login", "logout"]
+    assert complete("registry", "login", "h") == ["hub"]
+    assert complete("publish", "--registry", "h") == ["hub"]
+    assert complete("config", "get", "off") == ["offline"]
+    assert complete("config", "get", "registries.hub.p") == ["registries.hub.policy"]
+    assert complete("list", "--js") == ["--json"]
+
+
+def test_completion_of_a_broken_home_is_silent(home, complete):
+    home.mkdir()
+    (home / "config.yaml").write_text("[")
+    assert complete("registry", "login", "h") == []
+
+
+def test_every_command_loads_and_has_help(axon):
+    for name in COMMANDS:
+        code, out, _ = axon(name, "--help")
+        assert code == 0, name
+        assert out.startswith(f"Usage: axon {name}")
+
+
+HEAVY = {"urllib3", "resolvelib", "cryptography", "sqlite3", "starlette", "rich.progress",
+         "huggingface_hub", "asyncio", "importlib.metadata", "http.client"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [(["--help"], {"rich", "yaml"}), (["list"], set()),
+     (["config", "list"], set()), (["registry", "list"], set())],
+)  # fmt: skip
+def test_what_a_command_does_not_need_is_not_imported(home, command, more):
+    code = (
+        f"import sys; from axon_client.cli import run; run({command});"
+        f"sys.exit(', '.join(sorted({HEAVY | more} & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_gives_its_parts_when_they_are_asked_for():
+    import axon_client
+
+    assert axon_client.install.__name__ == "install"
+    assert axon_client.Store.__name__ == "Store"
+    with pytest.raises(AttributeError, match="no attribute 'instal'"):
+        _ = axon_client.instal
+
+
+def test_a_usage_error_is_json_too(axon):
+    code, out, err = axon("info", "--json")
+    assert (code, err) == (2, "")
+    assert json.loads(out)["error"]["code"] == "usage"
+
+
+def test_a_misspelt_option_and_subcommand_are_corrected(axon):
+    assert "--json" in axon("list", "--jsno")[2]
+    code, _, err = axon("registry", "lgin", "hub")
+    assert code == 2
+    assert "Did you mean 'login'?" in err
+
+
+def test_help_lists_the_exit_codes_that_errors_have(axon):
+    out = axon("--help")[1]
+    for error in (NotFound, Unavailable):
+        assert f"  {error.exit_code}  " in out
+
+
+def test_no_color_is_honoured(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert render._styled("x", fg="red") == "x"
+    monkeypatch.delenv("NO_COLOR")
+    assert render._styled("x", fg="red") == "\x1b[31mx\x1b[0m"
 
 
 def test_a_reader_that_went_away_gets_no_traceback(installed, home):
