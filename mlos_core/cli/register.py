@@ -115,14 +115,16 @@ def register(context: Context, name: str, model: str | None, **given: Any) -> No
     installed first if it is not there: mlosctl register pypi/magika
     """
     told = _model(name, model, given.pop("manifest"), given.pop("file"), quiet=context.as_json)
-    given = {**given, **{key: told[key] for key in told if not given.get(key)}}
+    told["plugin"] = given["plugin"] or told.get("plugin", "")
+    told["version"] = given["version"] or told.get("version", "")
+    given |= told
     batch = {key: given.pop(key) for key in _BATCH_KEYS}
     for key in ("python", "warmup_inputs"):
         # Not resolved: a venv's interpreter is a link whose own place says which venv it is.
         given[key] = str(given[key].absolute()) if given[key] else None
     # What is not given is the service's to say.
     params = dict(
-        {key: value for key, value in given.items() if value is not None},
+        {key: value for key, value in given.items() if value is not None or key == "manifest"},
         options=pairs(given.pop("options"), "--option"),
         batch={key: value for key, value in batch.items() if value not in (None, ())},
     )
