@@ -20,12 +20,17 @@ from mlos_core.errors import MlosError
 
 INTERRUPTED: Final = 130
 COMMANDS: Final = {
+    "init": ("project", "init", "Begin a project, or a package of one's own."),
     "search": ("search", "search", "Search registries and other sources."),
     "install": ("install", "install", "Install a model."),
     "list": ("installed", "list_models", "List installed models."),
     "info": ("info", "info", "Show a model: its manifest, its files, their inputs and outputs."),
     "verify": ("installed", "verify", "Hash every file again, of the named models or of all."),
     "uninstall": ("installed", "uninstall", "Remove models, and the files no other model uses."),
+    "outdated": ("update", "outdated", "Show of which models there are newer versions."),
+    "update": ("update", "update", "Take newer versions; swap what is served live."),
+    "lock": ("project", "lock", "Write the exact versions and digests of a project's models."),
+    "sync": ("project", "sync", "Install exactly what a project's lock lists."),
     "register": ("register", "register", "Hand an installed model to the daemon."),
     "publish": ("publish", "publish", "Publish a model to a registry."),
     "yank": ("tags", "yank", "Say that nobody should choose a version any more."),

@@ -84,16 +84,11 @@ def _project() -> Path:
 
 
 def _save(root: Path, done: Sequence[Installed], options: InstallOptions) -> None:
-    """Add what was asked for to `axon.toml`."""
-    from axon_client.project.editing import add, wish_for
+    """Add what was asked for to `axon.toml`, and lock it."""
+    from axon_client.commands.project import save
 
-    include, pickles = list(options.include), options.allow_pickle
-    wishes = {
-        one.model.spec.title: wish_for(root, one.asked, one.model, include, pickles)
-        for one in done
-        if one.asked
-    }
-    add(root, wishes)
+    asked = [(one.asked, one.model) for one in done if one.asked]
+    save(root, asked, options.include, options.allow_pickle)
 
 
 def _register(done: Sequence[Installed]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ digests of its files is installed to learn them; it would be by the next sync in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from axon_client import adapters, resolver
 from axon_client.adapters.base import Adapter, RemoteFile, Resolved
@@ -24,7 +24,7 @@ from axon_client.project.sources import Settled, Sources, check_policy
 from axon_client.resolver import Chosen, Resolution
 from axon_client.spec import PackageSpec, PathSpec, UrlSpec
 from axon_client.store import Store
-from mlos_core.errors import InvalidInput
+from mlos_core.errors import InvalidInput, Unavailable
 
 
 class Locker:
@@ -33,7 +33,9 @@ class Locker:
     Args:
         old: the lock there is.
         loose: `namespace/name` of what may move within its range; None is everything.
+        prefer: exact packages to lock where they fit, above what is locked.
         offline: ask nobody; what is installed has to do.
+        learn: install what has to be read to know its files; else they stay unknown.
     """
 
     def __init__(
@@ -43,13 +45,17 @@ class Locker:
         old: Lock | None,
         *,
         loose: Collection[str] | None = (),
+        prefer: Iterable[PackageSpec] = (),
         offline: bool = False,
+        learn: bool = True,
         progress: Progress = silent,
     ) -> None:
         self._project = project
         self._store = store
         self._old = old or Lock()
         self._loose = loose
+        self._prefer = {package.title: package.version for package in prefer}
+        self._learning = learn
         self._offline = offline
         self._progress = progress
         self._sources = Sources(project, store.home)
@@ -108,14 +114,15 @@ class Locker:
     def _pins(self) -> dict[str, str]:
         """What stays: every package whose wish is the one that it was locked for."""
         if self._loose is None:
-            return {}
+            return self._prefer
         changed = {
             title
             for title, wish in self._project.models.items()
             if self._old.wishes.get(title) != wish
         }
         moving = changed | set(self._loose)
-        return {one.name: one.version for one in self._old.packages if one.name not in moving}
+        kept = {one.name: one.version for one in self._old.packages if one.name not in moving}
+        return kept | self._prefer
 
     def _entry(self, one: Chosen, here: Mapping[str, InstalledModel]) -> Locked:
         title = one.package.title
@@ -150,6 +157,13 @@ class Locker:
 
     def _learn(self, one: Chosen, wish: Wish) -> Sequence[ModelFile]:
         """The files of a package, from an installation of it."""
+        if self._offline:
+            raise Unavailable(
+                f"{one.package} cannot be locked without asking its source",
+                hint="run axon lock without --offline",
+            )
+        if not self._learning:
+            return []
         options = InstallOptions(dependencies=False, allow_pickle=wish.pickles)
         installation = Installation(self._store, options, self._progress)
         done = installation.install_resolution(Resolution((one,)), {one.package.title: one.package})
