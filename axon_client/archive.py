@@ -10,21 +10,22 @@ never believed.
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, Protocol
 
 import msgspec
 
 from axon_client.errors import IntegrityError
-from axon_client.hashing import copy_durably
+from axon_client.hashing import CHUNK, copy_durably
 from axon_client.manifest import ModelFile
 from axon_client.paths import Names, path_problem
 from axon_client.tar_stream import Links, TarEntry, TarStream
-from axon_client.unpacking import Limits, Metered, damage_named, open_unpacked, too_much
-from axon_client.zip_layout import check_end, check_entry, check_layout
+from axon_client.unpacking import Limits, damage_named, open_unpacked, too_much
+from axon_client.zip_layout import check_end, check_entry, check_layout, is_folder
 
 Advance = Callable[[int], None]
 
@@ -109,7 +110,7 @@ def open_zip(path: Path, limits: Limits = Limits()) -> Iterator[Archive]:  # noq
                     f"{path.name} says that it has {stated} entries, but has {len(infos)}"
                 )
             _check_zip(path, file, archive, infos)
-            entries = [Entry(i.filename, i.file_size) for i in infos if not i.is_dir()]
+            entries = [Entry(i.filename, i.file_size) for i in infos if not is_folder(i)]
             yield _Opened(path, entries, limits, lambda name: archive.open(name))
 
 
@@ -119,13 +120,15 @@ def _check_zip(
     names = Names()
     for info in infos:
         check_entry(path.name, info)
-        problem = path_problem(info.filename.removesuffix("/") if info.is_dir() else info.filename)
+        problem = path_problem(
+            info.filename.removesuffix("/") if is_folder(info) else info.filename
+        )
         if problem:
             raise IntegrityError(
                 f"{path.name}: {info.filename!r} {problem}",
                 hint="no honest package has such an entry",
             )
-        problem = "" if info.is_dir() else names.add(info.filename)
+        problem = "" if is_folder(info) else names.add(info.filename)
         if problem:
             raise IntegrityError(f"{path.name} is refused: {problem}")
     check_layout(file, path.name, infos, archive.start_dir)
@@ -146,8 +149,8 @@ def open_tar(
     """
     with open_unpacked(path) as source:
         with damage_named(path.name):
-            metered = cast("IO[bytes]", Metered(source, path.name, _room(path, limits)))
-            members = {m.name: m for m in TarStream(metered, path.name, limits.entries, links)}
+            stream = TarStream(source, path.name, limits, _room(path, limits), links)
+            members = {member.name: member for member in stream}
         entries = [Entry(name, member.size) for name, member in members.items()]
 
         def open_member(name: str) -> Any:
@@ -185,7 +188,8 @@ def extract_tar(
 ) -> list[ModelFile]:
     """Unpack a whole tar archive, compressed or not, into `folder`, reading it once.
 
-    What was unpacked before an error stays in `folder`: give one that is thrown away.
+    What was unpacked before an error stays in `folder`: give one that is thrown away. Nothing
+    is flushed to disk: whoever keeps a file does that.
 
     Args:
         advance: told the number of bytes as they are unpacked.
@@ -196,9 +200,8 @@ def extract_tar(
     """
     names = known or Names()
     with open_unpacked(path) as source, damage_named(path.name):
-        metered = cast("IO[bytes]", Metered(source, path.name, _room(path, limits)))
-        stream = TarStream(metered, path.name, limits.entries)
-        return [_extract(stream, entry, folder, advance, limits, names) for entry in stream]
+        stream = TarStream(source, path.name, limits, _room(path, limits))
+        return [_extract(stream, entry, folder, advance, names) for entry in stream]
 
 
 def _extract(
@@ -206,17 +209,19 @@ def _extract(
     entry: TarEntry,
     folder: Path,
     advance: Advance,
-    limits: Limits,
     names: Names,
 ) -> ModelFile:
     problem = names.add(entry.name)
     if problem:
         raise IntegrityError(f"the package is refused: {problem}")
-    if entry.size > limits.file_bytes:
-        raise too_much(entry.name)
-    source = cast("IO[bytes]", stream)
-    size, digest = copy_durably(source, folder / entry.name, entry.size, advance)
-    return ModelFile(entry.name, size, digest)
+    target, digest = folder / entry.name, hashlib.sha256()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as out:
+        while block := stream.read(CHUNK):
+            out.write(block)
+            digest.update(block)
+            advance(len(block))
+    return ModelFile(entry.name, entry.size, digest.hexdigest())
 
 
 def _room(path: Path, limits: Limits) -> int:

@@ -21,6 +21,7 @@ import msgspec
 
 from axon_client.errors import IntegrityError
 from axon_client.paths import MAX_PATH, Names, path_problem
+from axon_client.unpacking import Limits, too_much
 
 Links = Literal["refuse", "leave out"]
 BLOCK: Final = 512
@@ -52,16 +53,23 @@ class TarStream:
     Args:
         source: the unpacked archive; its `read` may give less than it is asked for.
         title: what errors call it.
-        most_entries: headers of any kind.
+        limits: how many headers of any kind there may be, and how large a file.
+        room: how many bytes there may be in all.
         links: links and devices are errors, or left out of what comes.
     """
 
     def __init__(
-        self, source: IO[bytes], title: str, most_entries: int, links: Links = "refuse"
+        self,
+        source: IO[bytes],
+        title: str,
+        limits: Limits,
+        room: int,
+        links: Links = "refuse",
     ) -> None:
         self._source = source
         self._title = title
-        self._most_entries = most_entries
+        self._limits = limits
+        self._room = room
         self._links = links
         self._position = 0
         self._left = 0
@@ -73,8 +81,8 @@ class TarStream:
         override = _Override()
         while header := self._header():
             entries += 1
-            if entries > self._most_entries:
-                self._fail(f"has more than {self._most_entries} entries")
+            if entries > self._limits.entries:
+                self._fail(f"has more than {self._limits.entries} entries")
             if self._extended(header, override):
                 continue
             entry = self._entry(header, override)
@@ -84,6 +92,8 @@ class TarStream:
                 yield entry
                 self._skip(self._left)
                 self._skip(-entry.size % BLOCK)
+        if override.name is not None or override.size is not None:
+            self._fail("ends with a header that names no file")
         self._check_end()
 
     def read(self, most: int = -1) -> bytes:
@@ -95,6 +105,8 @@ class TarStream:
 
     def _take(self, count: int) -> bytes:
         """Exactly `count` bytes."""
+        if self._position + count > self._room:
+            raise too_much(self._title)
         data = self._source.read(count)
         while len(data) < count:
             more = self._source.read(count - len(data))
@@ -162,6 +174,8 @@ class TarStream:
             if problem:
                 self._fail(f"has {name[:MAX_PATH]!r}, which {problem}")
         size = self._size(name, header.size, override.size)
+        if size > self._limits.file_bytes or self._position + size > self._room:
+            raise too_much(f"{self._title}: {name}")
         if header.type in _FILES:
             problem = self._names.add(name)
             if problem:
@@ -185,8 +199,11 @@ class TarStream:
 
     def _check_end(self) -> None:
         while block := self._source.read(_CHUNK):
+            self._position += len(block)
             if block.strip(b"\0"):
                 self._fail("goes on behind its end")
+            if self._position > self._room:
+                raise too_much(self._title)
 
     def _fail(self, what: str) -> None:
         raise IntegrityError(f"{self._title} {what}", hint="no honest package has that")

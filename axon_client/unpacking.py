@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""Decompression that stops: the unpacked bytes of an archive, up to what is allowed."""
+"""What an archive may unpack to, and the stream of its unpacked bytes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def compression_of(path: Path) -> str:
 
 
 def open_unpacked(path: Path) -> IO[bytes]:
-    """The unpacked bytes, with no bound: put `Metered` around what is read to its end.
+    """The unpacked bytes, with no bound: the reader counts them.
 
     Raises:
         Unsupported: it is zstd, and no module for that is installed.
@@ -73,27 +73,6 @@ def _zstd(path: Path) -> IO[bytes]:
         f"{path.name} is compressed with zstd, which this Python cannot read",
         hint="pip install backports.zstd",
     )
-
-
-class Metered:
-    """A stream that ends with an error when more comes out than is allowed."""
-
-    def __init__(self, source: IO[bytes], title: str, allowed: int) -> None:
-        self._source = source
-        self._title = title
-        self._left = allowed
-
-    def read(self, count: int) -> bytes:
-        """Up to `count` bytes.
-
-        Raises:
-            IntegrityError: the stream is longer than allowed.
-        """
-        data = self._source.read(count)
-        self._left -= len(data)
-        if self._left < 0:
-            raise too_much(self._title)
-        return data
 
 
 def too_much(title: str) -> IntegrityError:

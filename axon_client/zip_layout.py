@@ -46,6 +46,8 @@ def check_end(file: IO[bytes], title: str, most_entries: int) -> int:
         raise IntegrityError(f"{title} is not a zip archive: it has no end record")
     record = _END.unpack_from(tail, at)
     entries, length, comment = record[4], record[5], record[7]
+    if record[1] or record[2]:
+        raise IntegrityError(f"{title} is one of several disks")
     if at + _END.size + comment != len(tail):
         raise IntegrityError(f"{title} has data behind its end, or two ends")
     if tail[at - _LOCATOR.size :].startswith(_LOCATOR_MAGIC) and at >= _LOCATOR.size:
@@ -73,6 +75,11 @@ def _end64(file: IO[bytes], title: str, locator: bytes, end: tuple[int, ...]) ->
     return entries, length
 
 
+def is_folder(info: zipfile.ZipInfo) -> bool:
+    """Whether an entry is a folder. Its name may be empty."""
+    return info.filename.endswith("/")
+
+
 def check_entry(title: str, info: zipfile.ZipInfo) -> None:
     """Check what the directory says of one entry.
 
@@ -84,9 +91,9 @@ def check_entry(title: str, info: zipfile.ZipInfo) -> None:
         raise IntegrityError(f"{title}: {info.filename} is encrypted")
     if info.filename != info.orig_filename:
         raise IntegrityError(f"{title}: {info.orig_filename!r} has a control character")
-    if kind not in (0, stat.S_IFDIR if info.is_dir() else stat.S_IFREG):
+    if kind not in (0, stat.S_IFDIR if is_folder(info) else stat.S_IFREG):
         raise IntegrityError(f"{title}: {info.filename} is a link or a device")
-    if info.is_dir() and info.file_size:
+    if is_folder(info) and info.file_size:
         raise IntegrityError(f"{title}: {info.filename} is a folder with contents")
     if info.compress_type not in _METHODS:
         raise IntegrityError(
