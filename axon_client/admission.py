@@ -100,19 +100,22 @@ def check_trust(found: Resolved, namespace: str, settings: Config, home: Path) -
 
     name = registry_of(namespace, settings)
     registry = settings.registries.get(name)
-    if registry is None or registry.policy == "off":
+    if not found.signatures and (registry is None or registry.policy == "off"):
         return "", b""
     from axon_client import trust
 
+    url = registry.url if registry else ""
+    kept = trust.keep(found.manifest, found.signatures, url) if found.manifest else b""
+    if registry is None or registry.policy == "off":
+        return "", kept  # nobody asks now; somebody may later
     verdict = trust.check(
         found.manifest,
         found.signatures,
         namespace,
         registry.policy,
-        registry=registry.url,
+        registry=url,
         home=home,
     )
     if verdict.refused:
         raise verdict.error()
-    kept = trust.keep(found.manifest, found.signatures, registry.url) if found.manifest else b""
     return verdict.warning, kept

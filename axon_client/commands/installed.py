@@ -13,9 +13,11 @@ from axon_client.catalog import find
 from axon_client.commands.options import installed_names, json_option
 from axon_client.errors import IntegrityError
 from axon_client.store import Store
+from mlos_core.errors import InvalidInput
 
 if TYPE_CHECKING:
     from axon_client.models import InstalledModel
+    from axon_client.trust import Verdict
 
 
 @click.command("list")
@@ -49,26 +51,51 @@ def _row(about: dict[str, Any]) -> tuple[str, ...]:
 
 @click.command()
 @click.argument("specs", metavar="[SPEC]...", nargs=-1, shell_complete=installed_names)
+@click.option("--signatures", is_flag=True, help="A key you trust must have signed each, too.")
 @json_option
-def verify(specs: Sequence[str], as_json: bool) -> None:
+def verify(specs: Sequence[str], signatures: bool, as_json: bool) -> None:
     """Hash every file again, of the named models or of all."""
     store = Store()
     installed = store.installed()
-    results = []
+    results, bad, refused = [], [], []
     for model in [find(spec, installed) for spec in specs] or installed:
         with render.progress_bars(not as_json) as progress:
             problems = store.verify(model, progress)
-        results.append({"package": str(model.spec), "ok": not problems, "problems": problems})
+        about = {"package": str(model.spec), "ok": not problems, "problems": problems}
+        if problems:
+            bad.append(str(model.spec))
         if not as_json:
             render.show_problems(model, problems)
-    bad = [str(result["package"]) for result in results if not result["ok"]]
+        verdict = _verdict(model) if signatures else None
+        if verdict:
+            about |= {"ok": not problems and verdict.state == "trusted", "signature": verdict}
+            refused += [verdict.error()] if verdict.state != "trusted" else []
+            if not as_json:
+                render.show(f"{model.spec}: {verdict.message or _signer(verdict)}")
+        results.append(about)
+    damaged = IntegrityError(
+        f"damaged: {', '.join(bad)}", hint=f"heal with: axon install {' '.join(bad[:1])} --replace"
+    )
+    errors = [damaged] if bad else refused
     if as_json:
-        render.show_json({"ok": not bad, "models": results})
-        click.get_current_context().exit(IntegrityError.exit_code if bad else 0)
-    if bad:
-        raise IntegrityError(
-            f"damaged: {', '.join(bad)}", hint=f"heal with: axon install {bad[0]} --replace"
-        )
+        render.show_json({"ok": not errors, "models": results})
+        click.get_current_context().exit(errors[0].exit_code if errors else 0)
+    if errors:
+        raise errors[0]
+
+
+def _signer(verdict: Verdict) -> str:
+    return f"signed by {verdict.name or verdict.key}"
+
+
+def _verdict(model: InstalledModel) -> Verdict | None:
+    """Who vouches for a model; None if its manifest is damaged, which is told already."""
+    from axon_client import trust
+
+    try:
+        return trust.check_installed(model)
+    except InvalidInput:
+        return None
 
 
 @click.command()

@@ -10,7 +10,7 @@ trust.keep, trust.check_kept                    signatures beside an installed p
 
 from __future__ import annotations
 
-from axon_client.trust.kept import FILE_NAME, check_kept
+from axon_client.trust.kept import FILE_NAME, check_installed, check_kept
 from axon_client.trust.kept import encode as keep
 from axon_client.trust.keys import SigningKey, generate, read_public
 from axon_client.trust.keys import load as load_key
@@ -25,6 +25,7 @@ __all__ = [
     "Verdict",
     "add",
     "check",
+    "check_installed",
     "check_kept",
     "generate",
     "keep",

@@ -17,6 +17,7 @@ import msgspec
 from axon_client import manifest as manifests
 from axon_client.config import Policy
 from axon_client.manifest import Manifest
+from axon_client.models import InstalledModel
 from axon_client.trust.ring import Trusted
 from axon_client.trust.signatures import Verdict, check
 from mlos_core.errors import InvalidInput
@@ -57,6 +58,8 @@ def check_kept(
     if not data:
         return check(b"", [], installed.metadata.namespace, policy, trusted=trusted, home=home)
     try:
+        if len(data) > MOST_BYTES:
+            raise InvalidInput(f"it has more than {MOST_BYTES} bytes")
         kept = msgspec.json.decode(data, type=Kept)
         published = manifests.decode(kept.manifest, source="the published manifest")
     except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput) as error:
@@ -78,6 +81,27 @@ def check_kept(
         trusted=trusted,
         home=home,
     )
+
+
+def check_installed(
+    model: InstalledModel,
+    *,
+    trusted: Sequence[Trusted] | None = None,
+    home: Path | None = None,
+) -> Verdict:
+    """Whether an installed model is still one that a trusted key has signed.
+
+    Its files are not read: that their digests are the manifest's is for `verify` to see.
+
+    Raises:
+        InvalidInput: its manifest is damaged.
+    """
+    try:
+        with (model.path / FILE_NAME).open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        data = b""
+    return check_kept(data, model.manifest, trusted=trusted, home=home)
 
 
 def _difference(published: Manifest, installed: Manifest) -> str:
