@@ -586,3 +586,12 @@ def test_search_narrows_by_the_hubs_own_facets(hub):
     assert [h.name for h in HfAdapter().search("license:mit words", 10)] == ["ada/words"]
     assert len(HfAdapter().search("", 1)) == 1
     assert len(HfAdapter().search("", 3)) == 3
+
+
+def test_the_policy_of_a_registry_is_no_matter_of_the_hub(hub, files, home):
+    home.mkdir()
+    (home / "config.yaml").write_text(
+        "registries: {main: {url: 'http://127.0.0.1:9', policy: require}}\ndefault_registry: main\n"
+    )
+    hub.add("ada/digits", files)
+    assert axon_client.install("hf/ada/digits").spec.namespace == "hf"
