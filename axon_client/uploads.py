@@ -19,6 +19,7 @@ from typing import IO, Final
 import msgspec
 
 from axon_client.config_file import replacing
+from axon_client.errors import IntegrityError
 from axon_client.manifest import ModelFile
 from axon_client.progress import Progress
 from axon_client.remote import Exchange, Remote, Reply
@@ -82,6 +83,8 @@ class Uploader:
 
     def send(self, path: Path, file: ModelFile) -> int | None:
         """Send a file; its size, or None if the registry has it already."""
+        if not path.is_file() or path.stat().st_size != file.size:
+            raise _damaged(path)
         note = self._folder / self._key(file.sha256)
         url = self._resumed(note)
         if not url:
@@ -195,6 +198,13 @@ class Uploader:
             raise Cancelled("the upload was ended")
 
 
+def _damaged(path: Path) -> IntegrityError:
+    return IntegrityError(
+        f"{path} is gone, or has another size than its manifest says",
+        hint="see what is damaged with: axon verify",
+    )
+
+
 class _Part:
     """Some bytes of a file, as a request's body."""
 
@@ -207,6 +217,8 @@ class _Part:
     def read(self, most: int = -1) -> bytes:
         """The next bytes; empty at the end of the part."""
         block = self._source.read(self._left if most < 0 else min(most, self._left))
+        if self._left and not block:
+            raise _damaged(Path(self._source.name))
         self._left -= len(block)
         self._done += len(block)
         self._report(self._done)

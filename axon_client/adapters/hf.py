@@ -90,7 +90,9 @@ class HfAdapter:
         source = Distribution(Package(url=found.url), Registry(hub.endpoint, self._namespace))
         metadata = _metadata(hub, found, stage.files)
         manifest = Manifest("axon.mlos.io/v1", "Model", metadata, Spec(), source)
-        return complete(manifest, stage.files, progress, stage.known)
+        return complete(
+            manifest, stage.files, progress, stage.known, allow_pickle=stage.allow_pickle
+        )
 
     def versions(self, spec: PackageSpec) -> list[Version]:
         """The newest commit of each branch, and every tagged one."""

@@ -52,7 +52,9 @@ class HttpsAdapter:
             size = stage.obtain(file, progress).size
         source = Distribution(Package(wanted.url, size, wanted.sha256))
         manifest = _named(inside or _new(_package(wanted, file.path)), source)
-        return complete(manifest, stage.files, progress, stage.known)
+        return complete(
+            manifest, stage.files, progress, stage.known, allow_pickle=stage.allow_pickle
+        )
 
 
 def _url(spec: Spec) -> UrlSpec:

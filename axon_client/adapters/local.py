@@ -55,7 +55,9 @@ class LocalAdapter:
             folder = path if path.is_dir() else path.parent
             names = listed or list(_walk(path) if path.is_dir() else _with_weights(path))
             _adopt(folder, names, stage, progress)
-        return complete(manifest, stage.files, progress, stage.known)
+        return complete(
+            manifest, stage.files, progress, stage.known, allow_pickle=stage.allow_pickle
+        )
 
 
 def _path(spec: Spec) -> Path:

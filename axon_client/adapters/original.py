@@ -75,7 +75,8 @@ def fetch(found: Resolved, stage: Stage, progress: Progress) -> Manifest:
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name != manifests.FILE_NAME:
             stage.adopt(name, path)
-    return complete(manifest, stage.files, progress, known=stage.known)
+    known, allowed = stage.known, stage.allow_pickle
+    return complete(manifest, stage.files, progress, known, allow_pickle=allowed)
 
 
 def versions(remote: Remote, spec: PackageSpec) -> list[Version]:

@@ -143,16 +143,19 @@ def test_who_may_not_publish_is_told_before_the_files_are_sent(
     assert "axon registry login" in err
 
 
-def test_a_damaged_file_is_refused_by_its_digest(axon, folder, namespace, store):
+@pytest.mark.parametrize(
+    ("change", "said"), [(lambda text: text.upper(), "digest"), (lambda text: "[]", "axon verify")]
+)
+def test_a_damaged_file_is_refused(axon, folder, namespace, store, change, said):
     (folder / "config.json").write_text(json.dumps({"only": namespace}))
     axon("install", folder)
     (model,) = store.installed()
     path = model.path / "config.json"
     path.chmod(0o644)
-    path.write_text("[]")
+    path.write_text(change(path.read_text()))
     code, _, err = axon("publish", "digits", "--as", f"{namespace}/a@1")
     assert code == 74
-    assert "digest" in err
+    assert said in err
 
 
 def test_a_signature_goes_along_and_is_checked(axon, folder, namespace, served, home):
@@ -359,6 +362,8 @@ def test_one_failure_ends_the_other_uploads(home, blob):
             self.reply(403, b'{"error": {"code": "permission_denied", "message": "not here"}}')
 
     files = {blob[0].with_name(f"b{n}"): ModelFile(f"b{n}", 1, f"{n:064x}") for n in range(20)}
+    for path in files:
+        path.write_bytes(b"x")
     with answering(Refusing) as url, pytest.raises(PermissionDenied, match="not here"):
         uploads.send(Remote(url), files, home, told)
 
