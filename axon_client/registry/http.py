@@ -9,14 +9,17 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from axon_client.registry.problems import SlowRequest, body_of, headers_of
 from axon_client.registry.ranges import matches
+from axon_client.registry.uploads import Writer
 from mlos_core.errors import InvalidInput, MlosError, PayloadTooLarge
 
 T = TypeVar("T")
+_BLOCK: Final = 1 << 20
 JSON: Final = "application/json"
 FRESH: Final = "no-cache"
 """May be kept, but must be asked about each time: what can change."""
@@ -66,6 +69,24 @@ async def chunks(request: Request, stall_s: float) -> AsyncIterator[bytes]:
         except StopAsyncIteration:
             return
         yield chunk
+
+
+async def feed(request: Request, writer: Writer, stall_s: float) -> None:
+    """Write a body as it comes; while one block is written, the next is received."""
+    held, writing = bytearray(), None
+    try:
+        async for chunk in chunks(request, stall_s):
+            held += chunk
+            if len(held) >= _BLOCK:
+                if writing:
+                    await writing
+                writing = asyncio.ensure_future(run_in_threadpool(writer.write, bytes(held)))
+                held = bytearray()
+    finally:
+        if writing:
+            await writing
+        if held:
+            await run_in_threadpool(writer.write, bytes(held))
 
 
 async def read_json(request: Request, kind: type[T], limit: int) -> T:

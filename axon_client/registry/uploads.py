@@ -9,6 +9,7 @@ ends, and its digest is then computed from the file.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -47,14 +48,25 @@ class Upload(msgspec.Struct, frozen=True):
 
 
 class Writer:
-    """Appends to one upload, which nobody else does meanwhile."""
+    """Appends to one upload, which nobody else does meanwhile.
+
+    A request that is cancelled may leave a thread behind that still writes: closing waits for
+    it, so that it never writes to a descriptor that is somebody else's by then.
+    """
 
     def __init__(self, file: IO[bytes], upload: Upload, limit: int, digest: _Digest) -> None:
         self._file = file
         self._upload = upload
         self._limit = limit
         self._digest = digest
+        self._guard = threading.Lock()
+        self._closed = False
         self.offset = upload.offset
+
+    def close(self) -> None:
+        """Write no more."""
+        with self._guard:
+            self._closed = True
 
     def write(self, block: bytes) -> None:
         """Append bytes.
@@ -63,6 +75,12 @@ class Writer:
             PayloadTooLarge: they are more than was announced, or than is allowed.
             OutOfMemory: the disk is full.
         """
+        with self._guard:
+            self._write(block)
+
+    def _write(self, block: bytes) -> None:
+        if self._closed:
+            raise NotFound("the request that wrote to this upload is over")
         if self.offset + len(block) > self._limit:
             raise PayloadTooLarge(
                 f"the upload is larger than the {self._limit} bytes it may have",
@@ -191,7 +209,8 @@ class Uploads:
                     "UPDATE uploads SET expires = ? WHERE id = ?", (self._end(), key)
                 )
             limit = self._limits.blob if upload.size == UNKNOWN else upload.size
-            yield Writer(file, upload, limit, self._digest(key))
+            with contextlib.closing(Writer(file, upload, limit, self._digest(key))) as writer:
+                yield writer
 
     def finish(self, key: str, owner: str, sha256: str = "") -> str:
         """Make a complete upload a blob; gives its hex digest.

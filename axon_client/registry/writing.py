@@ -14,16 +14,14 @@ from starlette.routing import BaseRoute, Route
 
 from axon_client.manifest import Digest, Size
 from axon_client.registry.access import Identity
-from axon_client.registry.http import chunks, offset_of, read_json, reply
+from axon_client.registry.http import feed, offset_of, read_json, reply
 from axon_client.registry.publishing import publish
 from axon_client.registry.reading import MODEL
 from axon_client.registry.sending import extend_deadline
 from axon_client.registry.site import Site
-from axon_client.registry.uploads import Writer
 from axon_client.spec import PackageSpec
 from mlos_core.errors import InvalidInput
 
-_BLOCK = 1 << 20
 _VERSION = MODEL + "/-/versions/{version}"
 _UPLOAD = "/api/v1/uploads/{key}"
 
@@ -130,7 +128,7 @@ class Writing:
         with contextlib.ExitStack() as stack:
             opened = uploads.append(key, who.id, offset)
             writer = await run_in_threadpool(stack.enter_context, opened)
-            await _feed(request, writer, self._site.limits.stall)
+            await feed(request, writer, self._site.limits.stall)
         return Response(status_code=204, headers={"upload-offset": str(writer.offset)})
 
     async def finish(self, request: Request) -> Response:
@@ -204,19 +202,6 @@ class Writing:
         tag = request.path_params["tag"]
         self._site.database.delete_tag(package.namespace, package.name, tag)
         return Response(status_code=204)
-
-
-async def _feed(request: Request, writer: Writer, stall_s: float) -> None:
-    held = bytearray()
-    try:
-        async for chunk in chunks(request, stall_s):
-            held += chunk
-            if len(held) >= _BLOCK:
-                block, held = bytes(held), bytearray()
-                await run_in_threadpool(writer.write, block)
-    finally:
-        if held:
-            await run_in_threadpool(writer.write, bytes(held))
 
 
 def _package(request: Request) -> PackageSpec:
