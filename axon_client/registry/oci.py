@@ -27,11 +27,11 @@ from axon_client.registry.access import Access, Identity
 from axon_client.registry.artifacts import Artifacts
 from axon_client.registry.blobs import Blobs
 from axon_client.registry.database import Database
-from axon_client.registry.http import chunks, number, reply
+from axon_client.registry.http import feed, number, reply
 from axon_client.registry.limits import Limits
 from axon_client.registry.ranges import wanted
 from axon_client.registry.sending import FileResponse, extend_deadline
-from axon_client.registry.uploads import Upload, Writer
+from axon_client.registry.uploads import Upload
 from mlos_core.errors import (
     AlreadyExists,
     InvalidInput,
@@ -45,7 +45,6 @@ from mlos_core.errors import (
 _NAME: Final = "/v2/{name:path}"
 _UPLOADS: Final = _NAME + "/blobs/uploads/"
 _OCTETS: Final = "application/octet-stream"
-_BLOCK: Final = 1 << 20
 _PAGE: Final = 1000
 _CONTENT_RANGE: Final = re.compile(r"(?:bytes )?([0-9]{1,18})-([0-9]{1,18})(?:/(?:[0-9]+|\*))?")
 _VERSION: Final = {"docker-distribution-api-version": "registry/2.0"}
@@ -227,7 +226,7 @@ class _Oci:
         with contextlib.ExitStack() as stack:
             opened = self._blobs.uploads.append(upload.id, who.id, offset)
             writer = await run_in_threadpool(stack.enter_context, opened)
-            await _feed(request, writer, self._limits.stall)
+            await feed(request, writer, self._limits.stall)
         return writer.offset
 
     def _under_way(self, name: str, key: str, offset: int, status: int) -> Response:
@@ -250,19 +249,6 @@ class _Oci:
 
     async def _may_push(self, request: Request) -> tuple[Identity, str]:
         return await run_in_threadpool(self._may_push_now, request)
-
-
-async def _feed(request: Request, writer: Writer, stall_s: float) -> None:
-    held = bytearray()
-    try:
-        async for chunk in chunks(request, stall_s):
-            held += chunk
-            if len(held) >= _BLOCK:
-                block, held = bytes(held), bytearray()
-                await run_in_threadpool(writer.write, block)
-    finally:
-        if held:
-            await run_in_threadpool(writer.write, bytes(held))
 
 
 def _name(request: Request) -> str:
