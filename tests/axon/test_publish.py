@@ -122,7 +122,7 @@ def test_without_a_registry_nothing_is_published(home, capsys, folder, monkeypat
 
 def test_pickles_are_published_only_by_who_says_so(axon, folder, namespace):
     (folder / "model.onnx").unlink()
-    (folder / "weights.pkl").write_bytes(b"\x80\x04K\x01.")
+    (folder / "model.bin").write_bytes(b"\x80\x04K\x01.")
     name = f"{namespace}/p@1"
     code, _, err = axon("publish", folder, "--as", name)
     assert code == 65
