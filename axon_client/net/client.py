@@ -8,6 +8,7 @@ that long. urllib3 does the HTTP.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,7 @@ class Client:
 
         self._options = options
         self._wire = Wire(options.stall_s)
+        self._lock = threading.Lock()
         self._managers: dict[str, urllib3.PoolManager] = {}
 
     def request(
@@ -141,32 +143,34 @@ class Client:
         return Answer(response, url)
 
     def _manager(self, url: str) -> urllib3.PoolManager:
+        proxy = access.proxy_for(url)
+        with self._lock:
+            if proxy not in self._managers:
+                self._managers[proxy] = self._make_manager(proxy)
+            return self._managers[proxy]
+
+    def _make_manager(self, proxy: str) -> urllib3.PoolManager:
         import urllib3
 
         from axon_client.net.connections import pool_classes
 
-        proxy, bundle = access.proxy_for(url), _bundle()
-        if proxy not in self._managers:
-            shared: dict[str, Any] = {
-                "maxsize": self._options.parallel,
-                "timeout": urllib3.Timeout(self._options.connect_s, self._options.stall_s),
-                "ca_cert_dir" if bundle and Path(bundle).is_dir() else "ca_certs": bundle,
-            }
-            login = access.in_url(proxy) if proxy else None
-            manager = (
-                urllib3.ProxyManager(
-                    access.without_login(proxy),
-                    proxy_headers=urllib3.make_headers(proxy_basic_auth=":".join(login))
-                    if login
-                    else None,
-                    **shared,
-                )
-                if proxy
-                else urllib3.PoolManager(**shared)
+        bundle, login = _bundle(), access.in_url(proxy)
+        shared: dict[str, Any] = {
+            "maxsize": self._options.parallel,
+            "timeout": urllib3.Timeout(self._options.connect_s, self._options.stall_s),
+            "ca_cert_dir" if bundle and Path(bundle).is_dir() else "ca_certs": bundle,
+        }
+        if proxy:
+            shared["proxy_headers"] = (
+                urllib3.make_headers(proxy_basic_auth=":".join(login)) if login else None
             )
-            manager.pool_classes_by_scheme = pool_classes(self._wire)
-            self._managers[proxy] = manager
-        return self._managers[proxy]
+            manager: urllib3.PoolManager = urllib3.ProxyManager(
+                access.without_login(proxy), **shared
+            )
+        else:
+            manager = urllib3.PoolManager(**shared)
+        manager.pool_classes_by_scheme = pool_classes(self._wire)
+        return manager
 
     def cut(self) -> None:
         """End every connection, whoever waits for one."""

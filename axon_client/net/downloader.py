@@ -238,11 +238,19 @@ class Attempt:
                 ranged = self._is_the_same(head)
             return self._job(head, kept, ranged=ranged), None
         first = self._ask(self._wanted.size, "")
+        try:
+            return self._anew(first), first
+        except BaseException:
+            first.answer.close()
+            raise
+
+    def _anew(self, first: Opened) -> Job | None:
+        """A file of which nothing is there; None if nobody says how large it is."""
         body = first.body
         total = self._wanted.size if body.total < 0 else body.total
         if total < 0:
             self._check_end(first)
-            return None, first
+            return None
         self._check_size(total)
         size = part_size(total, self._options.part_bytes)
         validator = body.validator if body.ranged else ""
@@ -250,7 +258,7 @@ class Attempt:
         os.ftruncate(self._file, 0)
         os.ftruncate(self._file, total)  # sparse: a lying size must not fill the disk
         self._state.begin(head)
-        return self._job(head, {}, ranged=body.ranged), first
+        return self._job(head, {}, ranged=body.ranged)
 
     def _left_over(self) -> tuple[Head | None, dict[int, str]]:
         """What an earlier download left of this very file."""
@@ -297,7 +305,6 @@ class Attempt:
         """Without a size, something must tell a whole file from one that was cut off."""
         chunked = first.answer.headers.get("Transfer-Encoding", "").lower() == "chunked"
         if first.body.ranged or not (chunked or self._digest):
-            first.answer.close()
             raise broken(first.source.url, f"does not say how large {self._wanted.path} is")
 
     def _check_size(self, total: int) -> None:

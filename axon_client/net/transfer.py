@@ -261,14 +261,14 @@ class Connection:
             wait = job.limiter.take(len(data), now)
             if wait:
                 options.clock.sleep(wait, job.stop)
-        self._leave(opened, end)
+        self._leave(opened, offset)
 
-    def _leave(self, opened: Opened, end: int) -> None:
+    def _leave(self, opened: Opened, offset: int) -> None:
         """Keep the connection if the body was read whole; refuse one that goes on behind it."""
         answer, body, total = opened.answer, opened.body, self._job.plan.size
-        if body.length < 0 and end == total and not self._job.stop.is_set() and answer.read1(1):
+        if body.length < 0 and offset == total and answer.read1(1):
             raise Unusable(broken(answer.url, f"sends more than the file's {total} bytes"))
-        if body.start + body.length == end:
+        if body.start + body.length == offset:
             answer.reusable()
         else:
             answer.close()
