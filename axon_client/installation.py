@@ -95,11 +95,13 @@ class Installation:
         self._progress = progress
         self._adapter = adapter
         self._tried: set[str] = set()
+        self._named: set[str] = set()
 
     def install(self, wanted: list[Spec]) -> list[Installed]:
         """Install what is wanted; see `axon_client.installer.install_all`."""
         if self._options.rename and len(wanted) != 1:
             raise InvalidInput("one name cannot be given to several packages")
+        self._named = {spec.title for spec in wanted if isinstance(spec, PackageSpec)}
         with explained(self.store.home):
             there = {spec: self._there(spec) for spec in wanted}
             done = [Installed(model, asked=spec) for spec, model in there.items() if model]
@@ -130,7 +132,8 @@ class Installation:
     def _there(self, spec: Spec) -> InstalledModel | None:
         """What is installed and will do."""
         options = self._options
-        if options.replace or options.rename or not isinstance(spec, PackageSpec):
+        chosen = options.replace or options.rename or options.include
+        if chosen or not isinstance(spec, PackageSpec):
             return None
         pinned = options.pins.get(spec.title)
         model = satisfied(self.store, spec.at(pinned) if pinned else spec)
@@ -170,8 +173,17 @@ class Installation:
         from axon_client.adapters.base import Choice, Chooses
 
         source = self._adapter or adapter_for(spec, self.store.home)
-        choice = Choice(self._options.include, self._options.allow_pickle)
-        return source.choosing(choice) if isinstance(source, Chooses) else source
+        # Which files are wanted is said of the packages that were asked for by name.
+        asked = not isinstance(spec, PackageSpec) or spec.title in self._named
+        include = self._options.include if asked else ()
+        if isinstance(source, Chooses):
+            return source.choosing(Choice(include, self._options.allow_pickle))
+        if include:
+            raise InvalidInput(
+                f"{spec} comes from a source whose packages leave no choice of files",
+                hint="leave out --include",
+            )
+        return source
 
     # One package
 

@@ -12,10 +12,11 @@ import fake_hub
 import pytest
 
 import axon_client
+from axon_client import installer
 from axon_client.adapters.base import Choice
 from axon_client.adapters.hf import HfAdapter
 from axon_client.errors import IntegrityError
-from axon_client.spec import PackageSpec
+from axon_client.spec import PackageSpec, parse
 from axon_client.store import Store
 from mlos_core.errors import (
     InvalidInput,
@@ -595,3 +596,20 @@ def test_the_policy_of_a_registry_is_no_matter_of_the_hub(hub, files, home):
     )
     hub.add("ada/digits", files)
     assert axon_client.install("hf/ada/digits").spec.namespace == "hf"
+
+
+def test_a_variant_is_installed_beside_another_one(hub, onnx, home):
+    variants = {"model.onnx": onnx(), "model_fp16.onnx": onnx(weights=("w",))}
+    hub.add("ada/digits", {**variants, "config.json": b"{}"})
+    plain = axon_client.install("hf/ada/digits")
+    chosen = installer.InstallOptions(include=("fp16",))
+    (half,) = installer.install_all([parse("hf/ada/digits")], options=chosen)
+    assert half.model.spec.version == f"{plain.spec.version}.fp16"
+    assert [model.path for model in half.model.models] == ["model_fp16.onnx"]
+    assert len(Store(home).installed()) == 2
+
+
+def test_a_source_without_variants_refuses_a_choice(home, folder):
+    chosen = installer.InstallOptions(include=("fp16",))
+    with pytest.raises(InvalidInput, match="no choice"):
+        installer.install_all([parse(str(folder))], options=chosen)
