@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import os
@@ -64,6 +65,8 @@ def serve(
     _log(quiet)
     site = _open(data, name, private)
     sock = server.listen(host, port)
+    if not ipaddress.ip_address(sock.getsockname()[0]).is_loopback:
+        render.warn("tokens can be read on the network: put a proxy with TLS in front")
 
     def ready(url: str) -> None:
         if as_json:

@@ -25,7 +25,7 @@ from axon_client.registry.limits import Limits
 from axon_client.registry.problems import WrongDigest, missing_blobs
 from axon_client.registry.uploads import Uploads
 from axon_client.store import Freed
-from mlos_core.errors import ConfigError, InvalidInput, NotFound
+from mlos_core.errors import ConfigError, NotFound
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -75,20 +75,19 @@ class Blobs:
             return path.stat().st_size if path else None
         return None
 
-    def claim(self, digest: str) -> int | None:
-        """The size of a blob that somebody is going to need, kept for them from now on.
+    def claim(self, digest: str, size: int | None = None) -> bool:
+        """Whether a blob that somebody is going to need is here; it is then kept for them.
 
-        Raises:
-            InvalidInput: it is no digest.
+        One that has not the `size` that was told is damaged, or that was a lie: in both cases
+        an upload will tell.
         """
-        if not _DIGEST.fullmatch(digest):
-            raise InvalidInput(f"{digest[:80]!r} is no SHA-256", hint="64 lower-case hex digits")
         with self._database.write():
-            size = self.size(digest)
-            if size is not None:
-                now = self._clock()
-                os.utime(self.root / digest, (now, now))
-            return size
+            there = self.size(digest)
+            if there is None or size not in (None, there):
+                return False
+            now = self._clock()
+            os.utime(self.root / digest, (now, now))
+            return True
 
     def put(self, source: Path | IO[bytes], sha256: str = "") -> str:
         """Copy a file's bytes into the registry; gives their hex digest.

@@ -38,13 +38,13 @@ class Connections:
         self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue(_IDLE)
         self._writing = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)  # SQLite gives its other files the same rights
         try:
             with self.write() as connection:
                 _migrate(connection, path)
         except BaseException:
             self.close()
             raise
-        path.chmod(0o600)
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:

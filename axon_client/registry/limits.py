@@ -16,6 +16,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         uploads_each: uploads under way of one token.
         upload_life: how long an upload is kept that nothing is added to.
         spare: free space on the disk that uploads leave alone.
+        connections: open connections; more are closed at once.
         requests: requests under way; more are refused.
         request_time: from a request's head to the end of its answer, but for blobs.
         stall: how long a blob may rest on its way, up or down.
@@ -30,6 +31,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     uploads_each: int = 32
     upload_life: float = 24 * 3600.0
     spare: int = 64 << 20
+    connections: int = 2048
     requests: int = 512
     request_time: float = 60.0
     stall: float = 60.0

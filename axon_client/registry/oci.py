@@ -167,7 +167,7 @@ class _Oci:
         query = request.query_params
         if "mount" in query and DIGEST.fullmatch(query["mount"]):
             digest = query["mount"]
-            if await run_in_threadpool(self._blobs.claim, digest[7:]) is not None:
+            if await run_in_threadpool(self._blobs.claim, digest[7:]):
                 return _made(f"/v2/{name}/blobs/{digest}", digest)
         upload = await run_in_threadpool(self._blobs.uploads.start, who.id)
         if "digest" in query:

@@ -15,6 +15,7 @@ import h11
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from axon_client.registry.limits import Limits
 from axon_client.registry.sending import ZERO_COPY, Stalled
 
 IDLE_S: Final = 30.0
@@ -31,7 +32,9 @@ class _Size:
 
 
 class RegistryProtocol(H11Protocol):
-    """One connection."""
+    """One connection; beyond `most` of them a further one is closed at once."""
+
+    most: int = Limits().connections
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -43,6 +46,8 @@ class RegistryProtocol(H11Protocol):
         """A client connected."""
         super().connection_made(transport)
         self._watch()
+        if len(self.connections) > self.most:
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over."""

@@ -20,11 +20,11 @@ from starlette.types import ASGIApp
 from axon_client import pack
 from axon_client.registry import search
 from axon_client.registry.cards import FACETS
-from axon_client.registry.http import kept, number, reply
+from axon_client.registry.http import FRESH, kept, number, reply
 from axon_client.registry.ranges import Span, matches, wanted
 from axon_client.registry.sending import FileResponse, MadeResponse
 from axon_client.registry.site import Site
-from mlos_core.errors import InvalidInput
+from mlos_core.errors import InvalidInput, NotFound
 
 MODEL: Final = "/api/v1/models/{namespace}/{name:path}"
 _BYTES: Final = "application/octet-stream"
@@ -86,11 +86,18 @@ class Reading:
         return kept(request, msgspec.json.encode(detail))
 
     def manifest(self, request: Request) -> Response:
-        """The bytes that were published; they never change."""
+        """The bytes that were published; they never change, but what a tag names does."""
         self._site.may(request, "read")
-        version = request.path_params["version"]
-        data = self._site.database.manifest(*_package(request), version)
-        return kept(request, data, "application/yaml", self._site.forever)
+        package, version = _package(request), request.path_params["version"]
+        database, cache = self._site.database, self._site.forever
+        try:
+            data = database.manifest(*package, version)
+        except NotFound:
+            tagged = database.tags(*package).get(version)
+            if tagged is None:
+                raise
+            data, cache = database.manifest(*package, tagged), FRESH
+        return kept(request, data, "application/yaml", cache)
 
     def blob(self, request: Request) -> ASGIApp:
         """A file, or a range of it."""

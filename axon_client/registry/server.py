@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -65,10 +66,11 @@ def serve(site: Site, sock: socket.socket, ready: Callable[[str], None]) -> None
         sock: where, from `listen`.
         ready: called once with the address, when requests are answered.
     """
+    _allow_descriptors()
     config = uvicorn.Config(
         build(site),
         interface="asgi3",
-        http=RegistryProtocol,
+        http=type("Protocol", (RegistryProtocol,), {"most": site.limits.connections}),
         loop="asyncio",  # uvloop has no sendfile
         ws="none",
         lifespan="off",
@@ -81,6 +83,12 @@ def serve(site: Site, sock: socket.socket, ready: Callable[[str], None]) -> None
     )
     server = _Server(config, lambda: ready(address_of(sock)))
     asyncio.run(_serve(server, site, sock))
+
+
+def _allow_descriptors() -> None:
+    """As many open files as the system lets us have: connections, and what they send."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Server(uvicorn.Server):

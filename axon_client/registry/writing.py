@@ -20,7 +20,6 @@ from axon_client.registry.reading import MODEL
 from axon_client.registry.sending import extend_deadline
 from axon_client.registry.site import Site
 from axon_client.spec import PackageSpec
-from mlos_core.errors import InvalidInput
 
 _VERSION = MODEL + "/-/versions/{version}"
 _UPLOAD = "/api/v1/uploads/{key}"
@@ -96,10 +95,7 @@ class Writing:
         """Announce a file: it is there already, or an upload begins."""
         who = await self._may(request, "publish")
         wanted: Announced = await self._json(request, Announced)
-        size = await run_in_threadpool(self._site.blobs.claim, wanted.sha256)
-        if size is not None:
-            if size != wanted.size:
-                raise InvalidInput(f"the file {wanted.sha256} has {size} bytes, not {wanted.size}")
+        if await run_in_threadpool(self._site.blobs.claim, wanted.sha256, wanted.size):
             return reply({"exists": True})
         start = self._site.blobs.uploads.start
         upload = await run_in_threadpool(start, who.id, wanted.sha256, wanted.size)

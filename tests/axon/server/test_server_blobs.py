@@ -152,7 +152,7 @@ def test_collection_takes_what_nothing_needs_and_nobody_asked_for(site, tmp_path
     for digest in (needed, lost, fresh, wanted_soon):
         os.utime(blobs.root / digest, (now[0] - 200, now[0] - 200))
     os.utime(blobs.root / fresh, (now[0], now[0]))
-    assert blobs.claim(wanted_soon) == 4
+    assert blobs.claim(wanted_soon, 4)
     assert blobs.collect().blobs == 1
     assert {path.name for path in blobs.root.iterdir()} == {needed, fresh, wanted_soon}
 

@@ -3,11 +3,13 @@
 
 import asyncio
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
 from axon_client import trust
+from axon_client.registry.site import Site
 
 from .conftest import WEIGHTS, Publisher, describe
 
@@ -230,3 +232,22 @@ def test_what_fails_in_the_middle_leaves_nothing(site, publisher, web, monkeypat
     assert web.get(INDEX).status_code == 404
     assert site.database.blobs() == set()
     assert Publisher(publisher.web).publish().status_code == 201
+
+
+def test_a_manifest_is_found_by_a_tag_too_but_not_kept(web, publisher):
+    publisher.publish()
+    publisher.publish(version="1.1.0")
+    url = "/api/v1/models/acme/tiny/{}/manifest.yaml"
+    latest, exact = web.get(url.format("latest")), web.get(url.format("1.1.0"))
+    assert latest.content == exact.content
+    assert "immutable" in exact.headers["cache-control"]
+    assert latest.headers["cache-control"] == "no-cache"
+    assert web.get(url.format("none")).status_code == 404
+
+
+def test_many_that_open_a_new_registry_at_once_find_one(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        sites = list(pool.map(lambda _: Site(tmp_path / "new"), range(8)))
+    for site in sites:
+        assert site.database.namespaces() == []
+        site.close()

@@ -48,9 +48,21 @@ def test_what_is_there_needs_no_upload(publisher):
     assert (answer.status_code, answer.json()) == (200, {"exists": True})
 
 
-def test_a_digest_with_another_size_is_a_lie(publisher, error):
+def test_a_digest_with_another_size_is_a_lie_that_the_upload_shows(publisher, error, web):
     publisher.upload(WEIGHTS)
-    assert error(publisher.begin(WEIGHTS, size=5)) == "invalid_input"
+    location = publisher.begin(WEIGHTS, size=5).headers["location"]
+    publisher.patch(location, 0, WEIGHTS[:5])
+    assert error(publisher.web("PUT", location)) == "wrong_digest"
+    assert web.get(BLOB).content == WEIGHTS
+
+
+def test_a_blob_that_lost_bytes_is_healed_by_the_next_upload(publisher, site, web):
+    publisher.upload(WEIGHTS)
+    blob = site.blobs.root / DIGEST
+    blob.unlink()
+    blob.write_bytes(WEIGHTS[:10])
+    assert publisher.upload(WEIGHTS).status_code == 201
+    assert web.get(BLOB).content == WEIGHTS
 
 
 def test_an_empty_file_is_a_file(publisher, web):
