@@ -25,6 +25,8 @@ _END64_MAGIC, _LOCAL_MAGIC = b"PK\x06\x06", b"PK\x03\x04"
 _MOST_DIRECTORY: Final = 16 << 20
 _FULL_16, _FULL_32 = 0xFFFF, 0xFFFFFFFF
 _ENCRYPTED, _SIZES_BEHIND, _UTF8 = 0x1, 0x8, 0x800
+_FLAGS: Final = 0x6 | _SIZES_BEHIND | _UTF8
+"""How hard it was compressed, and the two above; the others encrypt, patch or hide."""
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -89,6 +91,8 @@ def check_entry(title: str, info: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(info.external_attr >> 16)
     if info.flag_bits & _ENCRYPTED:
         raise IntegrityError(f"{title}: {info.filename} is encrypted")
+    if info.flag_bits & ~_FLAGS:
+        raise IntegrityError(f"{title}: {info.filename} has the flags {info.flag_bits:#x}")
     if info.filename != info.orig_filename:
         raise IntegrityError(f"{title}: {info.orig_filename!r} has a control character")
     if kind not in (0, stat.S_IFDIR if is_folder(info) else stat.S_IFREG):

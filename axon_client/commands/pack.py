@@ -40,7 +40,8 @@ def pack(what: str, output: Path | None, as_json: bool) -> None:
         about = {"package": manifest.title, "file": str(target)}
         render.show_json(about | {"files": files, "size": size})
     else:
-        render.show(f"packed {manifest.title} into {target}: {files} files, {size} bytes")
+        count = f"{files} files, {render.size(size)}"
+        render.show(f"packed {manifest.title} into {target}: {count}")
 
 
 @contextmanager

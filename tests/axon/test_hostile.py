@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BUSL-1.1
 """Every archive and manifest of the corpus is refused, for its own reason, and leaves nothing."""
 
+import contextlib
+import json
+import random
 import re
 import subprocess
 import sys
@@ -16,7 +19,7 @@ from axon_client.oci import layout
 from axon_client.unpacking import Limits
 from mlos_core.errors import InvalidInput, Unsupported
 
-from .hostile import corpus
+from .hostile import Case, artifacts, corpus, tars, yamls, zips
 
 CORPUS = corpus()
 MEMORY, WRITTEN, SECONDS = 1 << 30, 16 << 20, 60
@@ -87,6 +90,43 @@ def test_the_corpus_has_hundreds_of_distinct_cases():
     small = [case for case in CORPUS if "bomb" not in case.name]
     made = {(case.suffix, case.make("/canary"), *case.limits) for case in small}
     assert len(made) == len(small)
+
+
+SOUND = {
+    ".axon": (
+        tars.tar(tars.pax(path="d/a"), tars.A, tars.gnu_name(b"n" * 130), tars.B),
+        tars.zipped(tars.pax(path="d/a"), tars.A, tars.B),
+        tars.zstd(tars.tar(tars.A)),
+    ),
+    ".whl": (zips.archive(zips.Entry("a", b"a" * 99), zips.Entry("d/", b"")), zips.zip64()),
+    ".yaml": (yamls.GOOD.encode(),),
+    ".json": (json.dumps(artifacts.GOOD).encode(),),
+}
+
+
+def spoil(chance, data):
+    """Change, drop or repeat some bytes."""
+    data = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        at, count = chance.randrange(len(data)), chance.randint(1, 12)
+        other = chance.randrange(len(data))
+        piece = chance.choice([b"", b"\0", b"\xff", data[other : other + count]])
+        data[at : at + chance.choice([0, len(piece), count])] = piece
+        data = data or bytearray(b"-")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("suffix", SOUND)
+def test_what_is_spoilt_anywhere_is_read_or_refused_and_nothing_else(suffix, tmp_path):
+    chance = random.Random(suffix)
+    path = tmp_path / f"spoilt{suffix}"
+    for number in range(400):
+        path.write_bytes(spoil(chance, chance.choice(SOUND[suffix])))
+        with contextlib.suppress(IntegrityError, InvalidInput, Unsupported):
+            if suffix == ".axon":
+                extract_tar(path, tmp_path / str(number), ignore)
+            else:
+                open_case(Case("spoilt", bytes, "", suffix), path, tmp_path / str(number))
 
 
 def test_the_whole_corpus_is_refused_in_bounded_memory_time_and_space(tmp_path):

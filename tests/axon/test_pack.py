@@ -2,15 +2,18 @@
 import gzip
 import hashlib
 import io
+import json
 import tarfile
 
 import pytest
 
 from axon_client import manifest as manifests
 from axon_client import pack
+from axon_client.cli import run
 from axon_client.errors import IntegrityError
+from axon_client.installer import install
 from axon_client.manifest import Format, Metadata, ModelFile, Spec
-from axon_client.spec import PackageSpec
+from axon_client.spec import PackageSpec, PathSpec
 from mlos_core.errors import AlreadyExists, InvalidInput
 
 CONTENTS = {
@@ -160,3 +163,32 @@ def test_a_file_that_changed_since_its_manifest_was_written_is_not_packed(
 def test_a_slash_in_a_name_is_written_as_the_first_axon_did():
     package = PackageSpec("hf", "org/model", "1.0")
     assert pack.file_name(package) == "hf-org--model-1.0.axon"
+
+
+def test_a_folder_is_packed_unpacked_and_packed_to_the_same_bytes(
+    folder, home, tmp_path, monkeypatch, capsys, files_of
+):
+    monkeypatch.chdir(tmp_path)
+    assert run(["pack", "digits"]) == 0
+    assert run(["unpack", "local-digits-0.0.0.axon", "again", "--json"]) == 0
+    assert run(["pack", "again", "-o", "b.axon", "--json"]) == 0
+    first, second = (tmp_path / name for name in ("local-digits-0.0.0.axon", "b.axon"))
+    assert first.read_bytes() == second.read_bytes()
+    assert "model.onnx" in files_of(tmp_path / "again")
+    assert ".git/HEAD" not in files_of(tmp_path / "again")
+    assert "packed local/digits@0.0.0" in capsys.readouterr().out
+
+
+def test_an_installed_package_is_packed_by_its_name(folder, home, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    install(PathSpec(folder), home)
+    assert run(["pack", "local/digits", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == "local-digits-0.0.0.axon"
+
+
+def test_nothing_is_unpacked_over_what_is_there(folder, home, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["pack", "digits", "-o", "digits.axon"]) == 0
+    assert run(["unpack", "digits.axon"]) == AlreadyExists.exit_code
+    assert "not empty" in capsys.readouterr().err
+    assert run(["unpack", "none.axon"]) != 0
