@@ -21,7 +21,7 @@ class Flat:
 
     def __init__(self, data: Buffer) -> None:
         self._data = data
-        self._left = _MOST_STEPS
+        self._left = _MOST_STEPS  # of files that name one part many times
 
     @property
     def root(self) -> int:

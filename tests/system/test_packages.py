@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""Packages in a real daemon: registered, and swapped for their next version while they are asked."""
+"""Packages in a real daemon: registered, and swapped for the next version while asked."""
 
 import threading
 
