@@ -31,7 +31,7 @@ from axon_client.manifest import Manifest, ModelFile
 from axon_client.progress import Progress, silent
 from axon_client.spec import PackageSpec
 from axon_client.unpacking import Limits
-from mlos_core.errors import AlreadyExists, InvalidInput
+from mlos_core.errors import AlreadyExists, InvalidInput, NotFound
 
 SUFFIX: Final = ".axon"
 _HEADER: Final = bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255])
@@ -160,10 +160,13 @@ def unpack(
     the archive's own manifest.yaml.
 
     Raises:
+        NotFound: there is no such file.
         AlreadyExists: there is something in `folder`.
         IntegrityError: the archive breaks a rule, or a file is not the one that is listed.
         InvalidInput: it is no package.
     """
+    if not archive.is_file():
+        raise NotFound(f"there is no file {archive}", hint="name an .axon file")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise AlreadyExists(f"{folder} is not empty", hint="name a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)

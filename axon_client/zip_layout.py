@@ -90,18 +90,18 @@ def check_entry(title: str, info: zipfile.ZipInfo) -> None:
     """
     kind = stat.S_IFMT(info.external_attr >> 16)
     if info.flag_bits & _ENCRYPTED:
-        raise IntegrityError(f"{title}: {info.filename} is encrypted")
+        raise IntegrityError(f"{title}: {info.filename!r} is encrypted")
     if info.flag_bits & ~_FLAGS:
-        raise IntegrityError(f"{title}: {info.filename} has the flags {info.flag_bits:#x}")
+        raise IntegrityError(f"{title}: {info.filename!r} has the flags {info.flag_bits:#x}")
     if info.filename != info.orig_filename:
         raise IntegrityError(f"{title}: {info.orig_filename!r} has a control character")
     if kind not in (0, stat.S_IFDIR if is_folder(info) else stat.S_IFREG):
-        raise IntegrityError(f"{title}: {info.filename} is a link or a device")
+        raise IntegrityError(f"{title}: {info.filename!r} is a link or a device")
     if is_folder(info) and info.file_size:
-        raise IntegrityError(f"{title}: {info.filename} is a folder with contents")
+        raise IntegrityError(f"{title}: {info.filename!r} is a folder with contents")
     if info.compress_type not in _METHODS:
         raise IntegrityError(
-            f"{title}: {info.filename} is compressed by method {info.compress_type}, "
+            f"{title}: {info.filename!r} is compressed by method {info.compress_type}, "
             "which is not allowed"
         )
 
@@ -117,12 +117,12 @@ def check_layout(
     end = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < end:
-            raise IntegrityError(f"{title}: {info.filename} overlaps another entry")
+            raise IntegrityError(f"{title}: {info.filename!r} overlaps another entry")
         if not end and info.header_offset:
             raise IntegrityError(f"{title} has data ahead of its first entry")
         end = _check_local(file, title, info)
         if end > directory:
-            raise IntegrityError(f"{title}: {info.filename} overlaps the directory")
+            raise IntegrityError(f"{title}: {info.filename!r} overlaps the directory")
 
 
 def _check_local(file: IO[bytes], title: str, info: zipfile.ZipInfo) -> int:
@@ -130,7 +130,7 @@ def _check_local(file: IO[bytes], title: str, info: zipfile.ZipInfo) -> int:
     file.seek(info.header_offset)
     block = file.read(_LOCAL.size)
     if len(block) < _LOCAL.size or not block.startswith(_LOCAL_MAGIC):
-        raise IntegrityError(f"{title}: {info.filename} is not where the directory says")
+        raise IntegrityError(f"{title}: {info.filename!r} is not where the directory says")
     _, _, flags, method, _, _, crc, packed, size, name_length, extra = _LOCAL.unpack(block)
     name = file.read(name_length)
     same_sizes = flags & _SIZES_BEHIND or (
@@ -142,7 +142,7 @@ def _check_local(file: IO[bytes], title: str, info: zipfile.ZipInfo) -> int:
     expected = info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
     if name != expected or method != info.compress_type or not (same_sizes and same_kind):
         raise IntegrityError(
-            f"{title}: the directory and the header of {info.filename} contradict each other"
+            f"{title}: the directory and the header of {info.filename!r} contradict each other"
         )
     behind: int = _LOCAL.size + name_length + extra + info.compress_size
     return info.header_offset + behind

@@ -14,7 +14,7 @@ from axon_client.errors import IntegrityError
 from axon_client.installer import install
 from axon_client.manifest import Format, Metadata, ModelFile, Spec
 from axon_client.spec import PackageSpec, PathSpec
-from mlos_core.errors import AlreadyExists, InvalidInput
+from mlos_core.errors import AlreadyExists, InvalidInput, NotFound
 
 CONTENTS = {
     "model.onnx": b"weights" * 30_000,
@@ -191,4 +191,4 @@ def test_nothing_is_unpacked_over_what_is_there(folder, home, tmp_path, monkeypa
     assert run(["pack", "digits", "-o", "digits.axon"]) == 0
     assert run(["unpack", "digits.axon"]) == AlreadyExists.exit_code
     assert "not empty" in capsys.readouterr().err
-    assert run(["unpack", "none.axon"]) != 0
+    assert run(["unpack", "none.axon"]) == NotFound.exit_code
