@@ -155,9 +155,10 @@ class Client:
         from axon_client.net.connections import pool_classes
 
         bundle, login = _bundle(), access.in_url(proxy)
+        connect_s, stall_s = self._options.connect_s, self._options.stall_s
         shared: dict[str, Any] = {
             "maxsize": self._options.parallel,
-            "timeout": urllib3.Timeout(self._options.connect_s, self._options.stall_s),
+            "timeout": urllib3.Timeout(connect=connect_s, read=stall_s),
             "ca_cert_dir" if bundle and Path(bundle).is_dir() else "ca_certs": bundle,
         }
         if proxy:

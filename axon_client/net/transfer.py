@@ -254,6 +254,8 @@ class Connection:
             now = options.clock.now()
             if not data:
                 raise Transient(_cut(answer.url, offset, end))
+            if body.length < 0 and offset + len(data) == job.plan.size:
+                self._expect_end(answer)
             sink.take(data, offset)
             offset += len(data)
             if pace.too_slow(len(data), now - began):
@@ -261,17 +263,16 @@ class Connection:
             wait = job.limiter.take(len(data), now)
             if wait:
                 options.clock.sleep(wait, job.stop)
-        self._leave(opened, offset)
-
-    def _leave(self, opened: Opened, offset: int) -> None:
-        """Keep the connection if the body was read whole; refuse one that goes on behind it."""
-        answer, body, total = opened.answer, opened.body, self._job.plan.size
-        if body.length < 0 and offset == total and answer.read1(1):
-            raise Unusable(broken(answer.url, f"sends more than the file's {total} bytes"))
         if body.start + body.length == offset:
             answer.reusable()
         else:
             answer.close()
+
+    def _expect_end(self, answer: Answer) -> None:
+        """Nothing may follow the last byte. Asked before that counts: then all would be done."""
+        if answer.read1(1):
+            total = self._job.plan.size
+            raise Unusable(broken(answer.url, f"sends more than the file's {total} bytes"))
 
 
 def _cut(url: str, offset: int, end: int) -> MlosError:
