@@ -96,7 +96,7 @@ def lock(check: bool, offline: bool, folder: Path | None, as_json: bool) -> None
         render.show_json({"packages": len(made.packages), "changes": changes})
     else:
         show_changes(found)
-        render.show(f"{len(made.packages)} packages are locked")
+        render.show(f"{_count(len(made.packages))} locked")
 
 
 def show_changes(changes: Sequence[Change]) -> None:
@@ -138,7 +138,11 @@ def sync(frozen: bool, offline: bool, prune: bool, folder: Path | None, as_json:
     for note in (note for one in fresh for note in one.notes):
         render.warn(note)
     render.show(*(f"removed {spec}" for spec in removed))
-    render.show(f"{len(done)} packages are as {project.root / 'axon.lock'} says")
+    render.show(f"{_count(len(done))} as {project.root / 'axon.lock'} says")
+
+
+def _count(number: int) -> str:
+    return "1 package is" if number == 1 else f"{number} packages are"
 
 
 def _row(model: InstalledModel, fresh: bool) -> dict[str, Any]:

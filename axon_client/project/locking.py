@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from axon_client import adapters, resolver
-from axon_client.adapters.base import Adapter, RemoteFile, Resolved
+from axon_client.adapters.base import Adapter, Resolved
 from axon_client.installation import Installation, InstallOptions
 from axon_client.manifest import ModelFile
 from axon_client.models import InstalledModel
@@ -137,7 +137,9 @@ class Locker:
             files = old.files
             revision, manifest = revision or old.revision, manifest or old.manifest
         else:
-            files = listed(one.found.files) or self._learn(one, wish)
+            files = listed(one.found) or self._learn(one, wish)
+            if old and _alike(old, one, wish, files, manifest):
+                revision = old.revision
         return Locked(
             name=title,
             version=one.package.version,
@@ -187,6 +189,12 @@ def _same(old: Locked, one: Chosen, wish: Wish, revision: str) -> bool:
     return choice and old.version == one.package.version and pinned
 
 
+def _alike(old: Locked, one: Chosen, wish: Wish, files: Sequence[ModelFile], manifest: str) -> bool:
+    """Whether another revision holds what was locked: a wheel for another machine."""
+    there = sorted(files, key=lambda file: file.path)
+    return _same(old, one, wish, old.revision) and (there, manifest) == (old.files, old.manifest)
+
+
 def revision_of(found: Resolved) -> str:
     """What pins a package's content at its source."""
     return found.revision or (f"sha256:{found.sha256}" if found.sha256 else "")
@@ -197,11 +205,14 @@ def digest_of(found: Resolved) -> str:
     return f"sha256:{hashlib.sha256(found.manifest).hexdigest()}" if found.manifest else ""
 
 
-def listed(files: Sequence[RemoteFile]) -> list[ModelFile] | None:
-    """The files of a source that states size and digest of each; None if it does not."""
-    if not files or any(not file.sha256 or file.size < 0 for file in files):
+def listed(found: Resolved) -> list[ModelFile] | None:
+    """The files that a published manifest lists; None where the source publishes none.
+
+    Other sources may find more files while they fetch, such as weights that lie apart.
+    """
+    if not found.manifest or any(not file.sha256 or file.size < 0 for file in found.files):
         return None
-    return [ModelFile(file.path, file.size, file.sha256) for file in files]
+    return [ModelFile(file.path, file.size, file.sha256) for file in found.files]
 
 
 def drift(project: Project, lock: Lock | None) -> list[str]:

@@ -158,7 +158,7 @@ def check_source(package: Locked, found: Resolved) -> None:
             f"locked is {package.manifest}",
             hint="a published version never changes: ask whoever keeps the source",
         )
-    files = listed(found.files)
+    files = listed(found)
     if files is not None:
         _compare(package, files)
 
