@@ -15,7 +15,7 @@ from axon_client.manifest import ModelFile, path_problem
 from axon_client.progress import Progress, silent
 from axon_client.store import disk
 from axon_client.store.blobs import check_digest
-from axon_client.store.partial import key_of
+from axon_client.store.partial import STATE, key_of
 from mlos_core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Stage:
         with partials.claim(key, progress, file.size) as partial:
             digest = self._link_known(file, target)  # whoever was waited for has brought it
             if not digest:
-                digest = download(partial, file, progress)
+                digest = finished(partial, file) or download(partial, file, progress)
                 self._content.take_download(partial, file, digest, target)
             partials.forget(key)
         return digest
@@ -212,6 +212,18 @@ def cloned(source: IO[bytes], target: Path) -> bool:
             return True
     target.unlink()
     return False
+
+
+def finished(partial: Path, file: RemoteFile) -> str:
+    """The digest of a download whose process died between its end and the store; else empty.
+
+    The downloader's notes end with the download, so what lies there is hashed.
+    """
+    if not file.sha256 or partial.with_name(partial.name + STATE).exists():
+        return ""
+    if not partial.is_file() or file.size not in (-1, partial.stat().st_size):
+        return ""
+    return file.sha256 if hash_file(partial) == file.sha256 else ""
 
 
 def download(target: Path, file: RemoteFile, progress: Progress) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -56,7 +57,12 @@ def seen_of(path: Path) -> tuple[int, int]:
     return min(status.st_size, status.st_blocks * 512), status.st_mtime_ns
 
 
-def traces(folders: Iterable[Path]) -> frozenset[tuple[str, int, int]]:
+def traces(folders: Iterable[Path]) -> frozenset[tuple[str, str, int, int]]:
     """What changes below `folders`, two levels deep, while somebody installs."""
-    paths = [path for folder in folders for depth in ("*", "*/*") for path in folder.glob(depth)]
-    return frozenset((str(path), *seen_of(path)) for path in paths)
+    found = set()
+    for folder in folders:
+        for parent, below, names in os.walk(folder):
+            found |= {(parent, name, *seen_of(Path(parent, name))) for name in below + names}
+            if Path(parent) != folder:
+                below.clear()
+    return frozenset(found)
