@@ -156,9 +156,9 @@ def _space(least: int, most: int) -> Space:
 
 def in_gb(size: int) -> float:
     """GB, rounded up to what people read: 0.07, 1.3, 26."""
-    gb = size / GB
-    digits = 3 if gb < 0.1 else 2 if gb < 10 else 0
-    return float(math.ceil(gb * 10**digits) / 10**digits)
+    digits = 3 if size < GB // 10 else 2 if size < 10 * GB else 0
+    steps: int = 10**digits
+    return -(-size * steps // GB) / steps
 
 
 def _cores(parameters: int) -> CPU:

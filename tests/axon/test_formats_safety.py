@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: BUSL-1.1
+"""What may run code when it is opened is refused, and everything else is not."""
+
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+import axon_client
+from axon_client import safety
+from axon_client.installer import InstallOptions
+from mlos_core.errors import InvalidInput
+
+CHECKPOINT = pickle.dumps({"w": [1.0, 2.0]}, protocol=2)
+
+
+def archive(*names, **files):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as zipped:
+        for name in names:
+            zipped.writestr(name, b"")
+        for name, data in files.items():
+            zipped.writestr(name, data)
+    return out.getvalue()
+
+
+def array(value):
+    out = io.BytesIO()
+    np.save(out, value, allow_pickle=True)
+    return out.getvalue()
+
+
+SAFE = {
+    "m.onnx": b"\x80\x02}q\x00.",
+    "m.gguf": b"GGUF",
+    "m.safetensors": b"",
+    "script.pt": archive("m/code/__torch__.py", "m/constants.pkl", "m/data.pkl"),
+    "program.pt2": archive("m/models/model.json", "m/data/sample_inputs/model.pt"),
+    "program.pt": archive("m/models/model.json"),
+    "weights.bin": bytes(1000),
+    "version.bin": b"\x80\x02\xff\xfe not opcodes",
+    "a.npy": array(np.ones(3)),
+    "a.npz": archive(**{"a.npy": array(np.ones(3))}),
+    "m.keras": archive(**{"config.json": b'{"class_name": "Sequential"}'}),
+    "broken.keras": b"PK\x03\x04 cut off",
+    "vocab.txt": CHECKPOINT,
+    "spiece.model": b"\n\x05\n\x03<s>",
+}
+UNSAFE = {
+    "m.pkl": b"",
+    "m.PICKLE": b"cos\nsystem\n",
+    "m.joblib": b"x",
+    "m.dill": b"x",
+    "state.pt": archive("m/data.pkl"),
+    "state.pth": CHECKPOINT,
+    "old.pt": b"anything else",
+    "pytorch_model.bin": archive("archive/data.pkl"),
+    "optimizer.bin": CHECKPOINT,
+    "m.ckpt": pickle.dumps([1], protocol=4),
+    "README": CHECKPOINT,
+    "compiled.pt2": archive("m/archive_format", "m/data/aotinductor/model/x.so"),
+    "objects.npy": array(np.array([{}], dtype=object)),
+    "objects.npz": archive(**{"a.npy": array(np.ones(3)), "b.npy": array(np.array([{}]))}),
+    "lambda.keras": archive(**{"config.json": b'{"a": [{"class_name": "Lambda"}]}'}),
+    "lambda.h5": b'\x89HDF\r\n\x1a\n{"class_name": "Lambda"}',
+}
+
+
+@pytest.mark.parametrize("name", SAFE)
+def test_data_is_safe(tmp_path, name):
+    (tmp_path / name).write_bytes(SAFE[name])
+    assert safety.why_unsafe(tmp_path / name) == ""
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_what_may_run_code_is_named_with_the_reason(tmp_path, name):
+    (tmp_path / name).write_bytes(UNSAFE[name])
+    assert safety.why_unsafe(tmp_path / name)
+
+
+def test_a_folder_tells_all_of_its_files(tmp_path):
+    for name, data in (SAFE | UNSAFE).items():
+        (tmp_path / name).write_bytes(data)
+    assert set(safety.unsafe_files(tmp_path, SAFE | UNSAFE)) == set(UNSAFE)
+
+
+def test_a_refusal_shows_a_few_and_counts_the_rest():
+    with pytest.raises(InvalidInput) as caught:
+        safety.refuse("local/x@1", {f"{n}.pkl": "a pickle" for n in range(9)})
+    assert "4.pkl is a pickle; and 4 more" in caught.value.message
+    assert "--allow-pickle" in caught.value.hint
+    safety.refuse("local/x@1", {})
+
+
+@pytest.fixture
+def mixed(tmp_path, onnx):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(onnx())
+    (folder / "state.pt").write_bytes(UNSAFE["state.pt"])
+    return folder
+
+
+def test_a_package_with_a_pickle_is_refused_and_nothing_is_left(home, store, mixed):
+    with pytest.raises(InvalidInput, match="is a pickle"):
+        axon_client.install(str(mixed))
+    assert store.installed() == []
+
+
+def test_a_package_with_a_pickle_that_is_allowed_is_marked(home, mixed):
+    model = axon_client.install(str(mixed), options=InstallOptions(allow_pickle=True))
+    format = model.manifest.spec.format
+    assert format.pickled
+    assert {file.path: file.format for file in format.execution_files} == {
+        "model.onnx": "onnx",
+        "state.pt": "pickle",
+    }
+    assert model.choose().path == "model.onnx"
+    assert model.manifest_for("state")["spec"]["format"]["pickled"]
+
+
+def test_a_package_without_is_not_marked(home, folder):
+    assert not axon_client.install(str(folder)).manifest.spec.format.pickled
+
+
+def test_a_checkpoint_alone_is_a_model_once_it_is_allowed(home, tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "pytorch_model.bin").write_bytes(UNSAFE["pytorch_model.bin"])
+    with pytest.raises(InvalidInput, match="runs the code"):
+        axon_client.install(str(tmp_path / "own"))
+    options = InstallOptions(allow_pickle=True)
+    model = axon_client.install(str(tmp_path / "own"), options=options)
+    assert model.choose().format == "pickle"
+    assert model.manifest.spec.framework.name == "pytorch"
