@@ -56,6 +56,7 @@ Exit codes:
   66   no such package, version, file or key
   69   a source, registry or daemon cannot be reached, or cannot do that
   70   a fault of axon itself
+  71   out of memory or disk
   73   the name is taken by something different
   74   bytes are not what their digest or signature promises
   75   it took too long, or the other side is busy: try again

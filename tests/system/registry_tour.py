@@ -91,12 +91,13 @@ def travel(spec, registry, first, second, scratch):
 
     changed = scratch / name
     shutil.copytree(source, changed, ignore=shutil.ignore_patterns("manifest.yaml"))
-    (changed / "NOTES.txt").write_text("A newer version of the same weights.\n")
+    (changed / "NOTES.txt").write_text(f"{name}: a newer version of the same weights.\n")
     more = first.run(
         "publish", changed, "--as", new, "--tag", "stable", "--sign", AXON_TOKEN=registry.token
     )
     check(more["sent"]["files"] == 1, f"{new}: more than the new file was sent")
-    check(any(new.startswith(row["package"]) for row in outdated(second)), "not outdated")
+    rows = {row["package"].partition("@")[0]: row for row in second.run("outdated")}
+    check(rows[f"{NAMESPACE}/{name}"]["wanted"] == "1.1.0", f"{old} is not outdated")
     second.run("update", f"{NAMESPACE}/{name}", "--no-swap")
     check(contents(second.folder(new)) == contents(changed), f"{new} has other bytes")
     check(second.run("verify")["ok"], "the second machine does not verify")
@@ -117,12 +118,6 @@ def travel(spec, registry, first, second, scratch):
         "sent_for_update_bytes": more["sent"]["bytes"],
         "seconds": round(time.monotonic() - begin, 1),
     }
-
-
-def outdated(machine):
-    rows = machine.run("outdated")
-    rows = rows if isinstance(rows, list) else rows.get("models", rows.get("packages", []))
-    return [{"package": row.get("package", "").partition("@")[0]} for row in rows]
 
 
 def tour(packages, folder):
