@@ -20,22 +20,26 @@ from axon_client.registry.writing import Writing
 
 
 def build(site: Site) -> Edge:
-    """The ASGI application of a registry, with the OCI endpoint if this axon has it."""
-    routes: list[BaseRoute] = [
+    """The ASGI application of a registry."""
+    return Edge(Router(routes(site), redirect_slashes=False, default=_unknown), site.limits)
+
+
+def routes(site: Site) -> list[BaseRoute]:
+    """All that it answers to, with the OCI endpoint if this axon has it."""
+    return [
         Route("/health", _health),
         *Reading(site).routes(),
         *Writing(site).routes(),
         *_oci_routes(site),
     ]
-    return Edge(Router(routes, redirect_slashes=False, default=_unknown), site.limits)
 
 
 def _oci_routes(site: Site) -> Sequence[BaseRoute]:
     if not site.speaks_oci:
         return ()
     module = importlib.import_module("axon_client.registry.oci")
-    routes: Sequence[BaseRoute] = module.routes(site.database, site.blobs, site.access, site.limits)
-    return routes
+    made: Sequence[BaseRoute] = module.routes(site.database, site.blobs, site.access, site.limits)
+    return made
 
 
 def _health(request: Request) -> Response:

@@ -58,6 +58,8 @@ class Edge:
         except (ClientDisconnect, Stalled) as reason:
             answer.status = _GONE
             log.debug("%s", reason)
+        except asyncio.CancelledError:
+            answer.status = _GONE  # the server stops; this is the end of the request's task
         except TimeoutError:
             await self._refuse(SlowRequest("this request took too long"), scope, receive, answer)
         except HTTPException as error:
