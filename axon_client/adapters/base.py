@@ -151,6 +151,20 @@ class Lists(Protocol):
 
 
 @runtime_checkable
+class Pins(Protocol):
+    """A source whose versions may come to mean something else, as a moved tag does."""
+
+    def resolve_at(self, spec: PackageSpec, revision: str) -> Resolved:
+        """An exact version as it was when it was resolved to `revision`.
+
+        Raises:
+            NotFound: the source has that revision no more.
+            Unavailable: the source cannot be reached.
+        """
+        ...
+
+
+@runtime_checkable
 class Searches(Protocol):
     """A source that can be searched."""
 

@@ -17,9 +17,9 @@ from axon_client import formats, spec
 from axon_client import manifest as manifests
 from axon_client.adapters import hf_card, hf_version
 from axon_client.adapters.base import Choice, Hit, RemoteFile, Resolved, Version
-from axon_client.adapters.hf_choice import Chosen, choose, slug
+from axon_client.adapters.hf_choice import choose, slug
 from axon_client.adapters.hf_hub import Hub, Repo, RepoFile
-from axon_client.adapters.hf_version import Refs
+from axon_client.adapters.hf_version import Refs, Wanted
 from axon_client.describe import complete
 from axon_client.introspect import read_onnx
 from axon_client.manifest import Distribution, Manifest, Metadata, Package, Registry, Spec
@@ -60,19 +60,23 @@ class HfAdapter:
         """Pin the revision to a commit, and choose the files."""
         wanted, hub = _package(spec), Hub(self._endpoint)
         refs = hub.refs(wanted.name)
-        repo, label = _at_commit(hub, wanted, refs)
-        choice, label = _with_label(self._choice, label)
-        chosen = choose([file.path for file in repo.files], choice, wanted.name)
-        if repo.gated:
-            hub.check_access(wanted.name)
+        meant = _meant(wanted, refs)
+        repo = _at_commit(hub, wanted, meant)
+        choice, label = _with_label(self._choice, meant.label)
         version = hf_version.of_commit(repo.commit, refs, label)
-        return Resolved(
-            wanted.at(version),
-            url=f"{hub.endpoint}/{wanted.name}/tree/{repo.commit}",
-            revision=repo.commit,
-            files=_remote(hub, repo, chosen),
-            notes=chosen.notes,
-        )
+        if hf_version.is_exact(wanted.version) and label == meant.label:
+            version = wanted.version  # though the commit may have got a tag since
+        return _resolved(hub, repo, wanted.at(version), choice)
+
+    def resolve_at(self, spec: PackageSpec, revision: str) -> Resolved:
+        """A version at the commit that it was once resolved to, wherever its tag is now."""
+        hub = Hub(self._endpoint)
+        meant = hf_version.wanted(spec.version, hub.refs(spec.name))
+        known = bool(meant.commit or meant.beginning)
+        label = meant.label if known else hf_version.label_of(spec.version)
+        choice, _ = _with_label(self._choice, label)
+        repo = _at_commit(hub, spec, hf_version.Wanted(revision))
+        return _resolved(hub, repo, spec, choice)
 
     def fetch(
         self,
@@ -118,14 +122,17 @@ def _package(spec: PackageSpec | PathSpec | UrlSpec) -> PackageSpec:
     return spec
 
 
-def _at_commit(hub: Hub, wanted: PackageSpec, refs: Refs) -> tuple[Repo, str]:
-    """The repository at the commit that is meant, and the variant that the version names."""
+def _meant(wanted: PackageSpec, refs: Refs) -> Wanted:
     if wanted.version and spec.kind_of(wanted.version) == "digest":
         raise Unsupported(
             f"{wanted.title} has commits, no digest of the whole",
             hint=f"write {wanted.title}@<commit>",
         )
-    meant = hf_version.wanted(wanted.version, refs)
+    return hf_version.wanted(wanted.version, refs)
+
+
+def _at_commit(hub: Hub, wanted: PackageSpec, meant: Wanted) -> Repo:
+    """The repository at the commit that is meant."""
     commit = meant.commit
     if meant.beginning and not commit:
         commit = hub.commit(wanted.name, meant.beginning)
@@ -136,7 +143,21 @@ def _at_commit(hub: Hub, wanted: PackageSpec, refs: Refs) -> tuple[Repo, str]:
     repo = hub.repo(wanted.name, commit or meant.revision)
     if commit and repo.commit != commit:
         raise ProtocolError(f"{hub.endpoint} was asked for {commit} and answers {repo.commit}")
-    return repo, meant.label
+    return repo
+
+
+def _resolved(hub: Hub, repo: Repo, package: PackageSpec, choice: Choice) -> Resolved:
+    chosen = choose([file.path for file in repo.files], choice, repo.name)
+    if repo.gated:
+        hub.check_access(repo.name)
+    there = {file.path: file for file in repo.files}
+    return Resolved(
+        package,
+        url=f"{hub.endpoint}/{repo.name}/tree/{repo.commit}",
+        revision=repo.commit,
+        files=tuple(_remote_file(hub, repo, there[path]) for path in chosen.paths),
+        notes=chosen.notes,
+    )
 
 
 def _with_label(choice: Choice, label: str) -> tuple[Choice, str]:
@@ -153,11 +174,6 @@ def _with_label(choice: Choice, label: str) -> tuple[Choice, str]:
         return choice, named
     digest = hashlib.sha256("\n".join(sorted(choice.include)).encode()).hexdigest()
     return choice, f"x-{digest[:8]}"
-
-
-def _remote(hub: Hub, repo: Repo, chosen: Chosen) -> tuple[RemoteFile, ...]:
-    there = {file.path: file for file in repo.files}
-    return tuple(_remote_file(hub, repo, there[path]) for path in chosen.paths)
 
 
 def _remote_file(hub: Hub, repo: Repo, file: RepoFile) -> RemoteFile:

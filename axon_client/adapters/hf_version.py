@@ -67,6 +67,17 @@ def of_commit(commit: str, refs: Refs, label: str = "") -> str:
     return f"{version}{'.' if '+' in version else '+'}{label}"
 
 
+def is_exact(selector: str) -> bool:
+    """Whether a selector is a version as `of_commit` makes them for commits."""
+    return bool(_UNTAGGED.fullmatch(selector))
+
+
+def label_of(version: str) -> str:
+    """The variant that a version made by `of_commit` names; empty if it names none."""
+    untagged = _UNTAGGED.fullmatch(version)
+    return (untagged[2] or "") if untagged else version.partition("+")[2]
+
+
 def wanted(selector: str, refs: Refs) -> Wanted:
     """What `selector` means in a repository with these names.
 

@@ -160,12 +160,26 @@ def test_every_spelling_of_a_revision_leads_to_its_commit(hub, files):
     repo = hub.add("ada/digits", files, tag="v1.2")
     old = repo.branches["main"]
     new = repo.commit({**files, "config.json": b"{}"})
-    for selector in (old, old[:12], old[:7], "v1.2", "1.2.0", "^1.0", "1", f"0.0.0+{old[:12]}"):
+    for selector in (old, old[:12], old[:7], "v1.2", "1.2.0", "^1.0", "1"):
         found = resolve(f"hf/ada/digits@{selector}")
         assert (found.revision, found.package.version) == (old, "1.2.0"), selector
     for selector in ("", "main", "latest", new, f"0.0.0+{new[:12]}"):
         found = resolve(f"hf/ada/digits@{selector}")
         assert (found.revision, found.package.version) == (new, f"0.0.0+{new[:12]}"), selector
+
+
+def test_a_version_stays_what_it_was_though_tags_come_and_move(hub, files):
+    repo = hub.add("ada/digits", files, tag="v1.0.0")
+    old = repo.branches["main"]
+    untagged = repo.commit({**files, "config.json": b"{}"})
+    version = resolve("hf/ada/digits").package.version
+    repo.tags["v2.0.0"] = untagged
+    assert resolve(f"hf/ada/digits@{version}").package.version == version
+    repo.tags["v1.0.0"] = untagged
+    before = PackageSpec("hf", "ada/digits", "1.0.0")
+    found = HfAdapter().resolve_at(before, old)
+    assert (found.package, found.revision) == (before, old)
+    assert resolve(str(before)).revision == untagged
 
 
 def test_a_commit_that_no_branch_ends_with_is_found_by_its_beginning(hub, files):
