@@ -22,6 +22,7 @@ from axon_client.oci import layout, media
 from axon_client.oci.client import Repository
 from axon_client.oci.layout import Artifact, Descriptor
 from axon_client.oci.reference import TAG, place_of, tag_of
+from axon_client.pack import check_files
 from axon_client.paths import Names
 from axon_client.progress import Progress
 from axon_client.spec import PackageSpec, PathSpec, UrlSpec, kind_of
@@ -64,7 +65,7 @@ class OciAdapter:
                 revision=digest,
                 files=_raw_files(repository, artifact, ()),
                 manifest=manifest,
-                signatures=layout.signatures_of(artifact),
+                signatures=_signatures(artifact, manifest, named),
                 dependencies=_dependencies(manifest, title),
             )
 
@@ -84,6 +85,7 @@ class OciAdapter:
             assert found.package is not None
             manifest = _manifest(repository, artifact, found, title)
             _Layers(repository, digest, stage, progress).bring(artifact)
+        check_files(manifest, list(stage.known.values()), title)
         return complete(
             manifest, stage.files, progress, stage.known, allow_pickle=stage.allow_pickle
         )
@@ -142,6 +144,23 @@ def _version(
     except msgspec.ValidationError:
         return digest.replace(":", "-")
     return stated
+
+
+def _signatures(
+    artifact: Artifact, manifest: bytes, package: PackageSpec
+) -> tuple[dict[str, str], ...]:
+    """What vouches for this package, and not for another one or an older version of it.
+
+    A registry may put what was signed under any name and tag; then nobody vouches for it.
+    """
+    if not manifest:
+        return ()
+    about = manifests.decode(manifest).metadata
+    title = f"/{about.namespace}/{about.name}".lower()
+    same_name = title.endswith(f"/{package.name}") or f"/{package.title}".endswith(title)
+    if not same_name or tag_of(about.version) != tag_of(package.version):
+        return ()
+    return layout.signatures_of(artifact)
 
 
 def _dependencies(manifest: bytes, title: str) -> tuple[str, ...]:

@@ -242,15 +242,54 @@ def test_layers_may_not_be_one_file_together(registry, url, onnx):
 
 
 def test_a_package_is_called_what_was_asked_for_whatever_it_calls_itself(registry, url, onnx):
-    data, contents = package(**{"model.onnx": onnx()})
-    packed = layout.pack(data)
-    for body in (*contents.values(), *packed.blobs.values()):
-        registry.put_blob(body)
-    registry.put_manifest("mine", "3.0.0", packed.manifest)
+    offer(registry, "mine", "3.0.0", **{"model.onnx": onnx()})
     model = install("box/mine@3.0.0")
     assert model.spec == PackageSpec("box", "mine", "3.0.0")
     assert model.manifest.metadata.annotations[media.PACKAGE] == "acme/digits@1.0.0"
     assert model.manifest.metadata.license == "MIT"
+
+
+def offer(registry, repository, tag, signed=True, **files):
+    """Put acme/digits@1.0.0 there, with what may be a signature."""
+    data, contents = package(**files)
+    signature = {"key": "k", "signature": "s", "manifest_sha256": "m"}
+    packed = layout.pack(data, [signature] if signed else [])
+    for body in (*contents.values(), *packed.blobs.values()):
+        registry.put_blob(body)
+    registry.put_manifest(repository, tag, packed.manifest)
+    return packed
+
+
+@pytest.mark.parametrize(
+    ("repository", "tag", "vouched"),
+    [
+        ("acme/digits", "1.0.0", True),
+        ("digits", "1.0.0", True),
+        ("mirror/acme/digits", "1.0.0", True),
+        ("acme/digits", "1.0.1", False),
+        ("acme/letters", "1.0.0", False),
+        ("evil/digits", "1.0.0", False),
+        ("igits", "1.0.0", False),
+    ],
+)
+def test_a_signature_is_for_the_package_that_was_signed(registry, url, repository, tag, vouched):
+    packed = offer(registry, repository, tag)
+    found = OciAdapter(url, "box").resolve(PackageSpec("box", repository, tag))
+    assert bool(found.signatures) == vouched
+    assert found.manifest == packed.blobs[packed.artifact.layers[0].digest]
+
+
+def test_layers_that_the_manifest_does_not_list_are_refused(registry, url, onnx):
+    packed = offer(registry, "acme/digits", "1.0.0", **{"model.onnx": onnx()})
+    artifact = json.loads(packed.manifest)
+    artifact["layers"].append({**artifact["layers"][1], "annotations": {media.PATH: "evil.py"}})
+    registry.put_manifest("acme/digits", "1.0.1", json.dumps(artifact).encode())
+    with pytest.raises(IntegrityError, match=r"evil\.py"):
+        install("box/acme/digits@1.0.1")
+    del artifact["layers"][-2:]
+    registry.put_manifest("acme/digits", "1.0.2", json.dumps(artifact).encode())
+    with pytest.raises(IntegrityError, match="lacks"):
+        install("box/acme/digits@1.0.2")
 
 
 def test_what_is_not_there_is_not_found(registry, url):
