@@ -13,7 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 ZERO_COPY: Final = "http.response.zerocopysend"
-_PIECE: Final = 8 << 20
+_PIECE: Final = 1 << 20
+"""What a client must take within the stall time: 17 KB/s are fast enough."""
 _READ: Final = 1 << 20
 Headers = dict[str, str]
 
