@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from axon_client import adapters
-from axon_client.adapters.base import Resolved
+from axon_client.adapters.base import Adapter, Pins, Resolved
 from axon_client.errors import IntegrityError
 from axon_client.installation import Installation, InstallOptions
 from axon_client.manifest import Manifest, ModelFile
@@ -23,7 +23,7 @@ from axon_client.project.locking import digest_of, listed
 from axon_client.project.settings import Project
 from axon_client.project.sources import Sources, check_policy
 from axon_client.resolver import Chosen, Resolution
-from axon_client.spec import PathSpec, Spec, parse
+from axon_client.spec import PackageSpec, PathSpec, Spec, parse
 from axon_client.store import Store
 from mlos_core.errors import InvalidInput, NotFound, Unavailable
 
@@ -119,13 +119,20 @@ class Syncer:
         else:
             source = adapters.adapter_for(spec, self._store.home)
         try:
-            found = source.resolve(spec)
+            found = _pinned(source, spec, package.revision)
         except NotFound as error:
             raise NotFound(
                 f"{package.package} is locked, but its source does not have it: {error.message}",
                 hint=error.hint or "choose another version: axon update " + package.name,
             ) from error
         return Chosen(package.package, found, source), spec
+
+
+def _pinned(source: Adapter, spec: Spec, revision: str) -> Resolved:
+    """What a source has of a locked package: by its revision, where a version may move."""
+    if revision and isinstance(spec, PackageSpec) and isinstance(source, Pins):
+        return source.resolve_at(spec, revision)
+    return source.resolve(spec)
 
 
 def in_turn(lock: Lock) -> list[Locked]:

@@ -12,7 +12,7 @@ import fake_hub
 import pytest
 
 import axon_client
-from axon_client import installer
+from axon_client import cli, installer
 from axon_client.adapters.base import Choice
 from axon_client.adapters.hf import HfAdapter
 from axon_client.errors import IntegrityError
@@ -627,3 +627,23 @@ def test_a_source_without_variants_refuses_a_choice(home, folder):
     chosen = installer.InstallOptions(include=("fp16",))
     with pytest.raises(InvalidInput, match="no choice"):
         installer.install_all([parse(str(folder))], options=chosen)
+
+
+def test_a_lock_gives_the_same_bytes_on_another_machine_though_the_tag_has_moved(
+    hub, files, tmp_path, monkeypatch, capfd
+):
+    repo = hub.add("ada/digits", files, tag="v1.0.0")
+    hub.add("ada/words", files)
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    for command in (["init"], ["install", "hf/ada/digits@^1", "hf/ada/words", "--save"], ["lock"]):
+        assert cli.run(command) == 0, capfd.readouterr()
+    locked = (project / "axon.lock").read_bytes()
+    repo.commit({**files, "config.json": b"{}"}, tag="v1.0.0")
+    hub.repos["ada/words"].commit({**files, "config.json": b"{}"}, tag="v1.0.0")
+    there = {m.spec: m.manifest for m in Store().installed()}
+    monkeypatch.setenv("AXON_HOME", str(tmp_path / "other home"))
+    assert cli.run(["sync", "--frozen"]) == 0, capfd.readouterr()
+    assert (project / "axon.lock").read_bytes() == locked
+    assert {m.spec: m.manifest for m in Store().installed()} == there
