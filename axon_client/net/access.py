@@ -103,10 +103,10 @@ def redirected(url: str, location: str) -> str:
     """
     from axon_client.net.faults import Unusable
 
-    target = urljoin(url, location)
     try:
+        target = urljoin(url, location)
         scheme = origin(target)[0]
-    except InvalidInput as error:
+    except (InvalidInput, ValueError) as error:
         raise Unusable(broken(url, f"redirects to {location[:80]!r}, which is no URL")) from error
     if urlsplit(url).scheme == "https" and scheme != "https":
         raise Unusable(broken(url, "redirects from https to http, where anyone could change it"))

@@ -291,16 +291,14 @@ def test_what_trickles_is_given_up(tmp_path, options, head, drop):
             while not ended.wait(0.05):
                 connection.sendall(drop.encode())
 
-    threads = [threading.Thread(target=trickle, daemon=True) for _ in range(2)]
-    for thread in threads:
-        thread.start()
+    thread = threading.Thread(target=trickle, daemon=True)
+    thread.start()
     file = RemoteFile("f", (f"http://127.0.0.1:{listener.getsockname()[1]}/f",), 10, "0" * 64)
     options = msgspec.structs.replace(options, stall_s=0.2, attempts=1)
     with listener, pytest.raises(Unavailable):
         net.download(tmp_path / "target", file, silent, options)
     ended.set()
-    for thread in threads:
-        thread.join(10)
+    thread.join(10)
 
 
 # --- small things ---------------------------------------------------------------------

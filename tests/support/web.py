@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import re
 import socket
+import ssl
 import struct
 import threading
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class Web:
     behave: object = None
     ranges: bool = True
     etags: bool = True
+    certificate: object = None
     log: list[Request] = field(default_factory=list)
     sent: int = 0
     port: int = 0
@@ -85,7 +87,7 @@ class Web:
         self._listen(self.port)
 
     def url(self, path, host="127.0.0.1"):
-        return f"http://{host}:{self.port}{path}"
+        return f"{'https' if self.certificate else 'http'}://{host}:{self.port}{path}"
 
     def ranges_of(self, path):
         """The ranges that were asked for, in order."""
@@ -104,6 +106,14 @@ class Web:
             thread.start()
 
     def _serve(self, connection):
+        if self.certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate)
+            try:
+                connection = context.wrap_socket(connection, server_side=True)
+            except OSError:
+                connection.close()
+                return
         with connection, contextlib.suppress(OSError):
             connection.settimeout(30)
             with connection.makefile("rb") as lines:
