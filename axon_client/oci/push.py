@@ -26,7 +26,7 @@ class Pushed(msgspec.Struct, frozen=True):
     Attributes:
         digest: the artifact's, `sha256:<hex>`.
         new: whether the first tag did not name it before.
-        sent, mounted, there: how many blobs were sent, taken over, or in the repository.
+        sent, mounted, there: how many files were sent, taken over, or in the repository.
     """
 
     digest: str
@@ -105,5 +105,6 @@ def _bring_all(
         small = packed.blobs.get(digest)
         source: Any = partial(io.BytesIO, small) if small is not None else None
         source = source or partial((folder / blob.path).open, "rb")
-        how[bring(repository, digest, blob.size, source, advance, mount)] += 1
+        done_by = bring(repository, digest, blob.size, source, advance, mount)
+        how[done_by] += small is None
     return how

@@ -308,7 +308,7 @@ def pushed(url, tmp_path, name="acme/digits", tags=("1.0.0",), contents=None, **
 
 def test_a_push_comes_back_byte_for_byte(registry, url, login, onnx, tmp_path):
     done = pushed(url, tmp_path, contents={"model.onnx": onnx()})
-    assert (done.new, done.sent) == (True, 4)
+    assert (done.new, done.sent) == (True, 2)
     model = install("box/acme/digits@1.0.0")
     assert (model.path / "model.onnx").read_bytes() == onnx()
     assert registry.manifests[("acme/digits", "1.0.0")] == layout.pack(package(
@@ -363,7 +363,7 @@ class _Forgetful(dict):
 def test_a_blob_is_taken_over_from_another_repository(registry, url, login, tmp_path):
     registry.elsewhere_only = {registry.put_blob(package()[1]["model.onnx"])}
     done = pushed(url, tmp_path, mount="acme/other")
-    assert (done.mounted, done.sent) == (1, 3)
+    assert (done.mounted, done.sent) == (1, 1)
     assert any("repository:acme/other:pull" in scope for scope, _ in registry.scopes)
 
 
