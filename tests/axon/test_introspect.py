@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axon_client import wire
+from axon_client import introspect, wire
 from axon_client.introspect import read_onnx
 from axon_client.manifest import IOSpec
 from mlos_core.errors import LoadFailed
@@ -125,8 +125,93 @@ def test_a_signed_number_is_read_back(value):
 
 def test_reading_a_schema_loads_no_framework():
     code = (
-        "import sys, axon_client.introspect\n"
-        "print(sorted({'onnx', 'onnxruntime', 'numpy', 'google'} & set(sys.modules)))"
+        "import sys, axon_client.introspect as i, importlib\n"
+        "for module, _ in i._READERS.values():\n"
+        "    importlib.import_module('axon_client.introspect.' + module)\n"
+        "heavy = {'onnx', 'onnxruntime', 'numpy', 'google', 'torch', 'tensorflow', 'h5py',"
+        " 'safetensors', 'gguf', 'flatbuffers'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_format_without_a_reader_says_so(tmp_path):
+    assert "nothing is read" in introspect.read(tmp_path / "m.xyz", "xyz").unknown[0]
+
+
+# --- weights ---------------------------------------------------------------------------------
+
+
+def branchy():
+    """Weights in the graph, in a constant, in a branch and in a function of its own."""
+    lib = pytest.importorskip("onnx")
+    helper, kind = lib.helper, lib.TensorProto
+    inner = helper.make_graph(
+        [helper.make_node("Identity", ["v"], ["o"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("o", kind.FLOAT, [2])],
+        [helper.make_tensor("v", kind.FLOAT, [2], [1, 2])],
+    )
+    constant = helper.make_tensor("", kind.FLOAT16, [3], [1.0, 2.0, 3.0])
+    shape = helper.make_tensor("", kind.INT64, [1], [-1])
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value=constant),
+        helper.make_node("Constant", [], ["s"], value=shape),
+        helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner),
+        helper.make_node("Own", ["y"], ["z"], domain="own"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", kind.BOOL, [])],
+        [helper.make_tensor_value_info("z", kind.FLOAT, [2])],
+        [helper.make_tensor("w", kind.INT8, [4, 5], bytes(20), raw=True)],
+    )
+    body = [
+        helper.make_node("Constant", [], ["k"], value=helper.make_tensor("", 1, [7], [0.0] * 7))
+    ]
+    function = helper.make_function("own", "Own", ["a"], ["k"], body, [helper.make_opsetid("", 17)])
+    return helper.make_model(graph, functions=[function]).SerializeToString()
+
+
+def test_weights_are_counted_wherever_they_lie(read):
+    header = read(branchy())
+    assert header.dtypes == {"int8": 20, "float32": 2 * 2 + 7, "float16": 3, "int64": 1}
+    assert header.parameters == 20 + 11 + 3
+    assert header.weight_bytes == 20 + 11 * 4 + 3 * 2 + 8
+
+
+def nested(depth):
+    from .conftest import _bytes
+
+    graph = b""
+    for _ in range(depth):
+        graph = _bytes(1, _bytes(5, _bytes(6, graph)))
+    return _bytes(7, graph)
+
+
+def test_graphs_that_are_nested_too_deep_are_refused(read):
+    assert read(nested(10)).parameters == 0
+    with pytest.raises(LoadFailed, match="nested"):
+        read(nested(50))
+
+
+def test_a_file_with_more_fields_than_any_model_is_refused(read, monkeypatch):
+    from .conftest import _bytes
+
+    monkeypatch.setattr(wire.Reader.__init__, "__defaults__", (1000,))
+    with pytest.raises(LoadFailed, match="more fields"):
+        read(_bytes(7, b"\x78\x00" * 2000))
+
+
+def test_a_tensor_larger_than_any_memory_is_refused(read):
+    from .conftest import _bytes, _number
+
+    huge = _bytes(5, _number(1, 1 << 40) * 2 + _number(2, 1))
+    with pytest.raises(LoadFailed, match="larger than any memory"):
+        read(_bytes(7, huge))
+    many = _bytes(5, _bytes(1, b"\x02" * 100) + _number(2, 1))
+    with pytest.raises(LoadFailed, match="100 dimensions"):
+        read(_bytes(7, many))
