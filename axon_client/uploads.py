@@ -82,7 +82,15 @@ class Uploader:
         self._stop = stop
 
     def send(self, path: Path, file: ModelFile) -> int | None:
-        """Send a file; its size, or None if the registry has it already."""
+        """Send a file; its size, or None if the registry has it already. A failure ends all."""
+        try:
+            return self._send(path, file)
+        except BaseException:
+            self._stop.set()
+            raise
+
+    def _send(self, path: Path, file: ModelFile) -> int | None:
+        self._check()
         if not path.is_file() or path.stat().st_size != file.size:
             raise _damaged(path)
         note = self._folder / self._key(file.sha256)

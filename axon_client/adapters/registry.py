@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from axon_client import manifest as manifests
 from axon_client import versions as ordering
-from axon_client.adapters import catalogue, original
+from axon_client.adapters import catalogue, original, several
 from axon_client.adapters.base import Hit, RemoteFile, Resolved, Version
 from axon_client.errors import IntegrityError
 from axon_client.manifest import Manifest
@@ -28,7 +27,6 @@ from axon_client.store import Stage
 from mlos_core.errors import InvalidInput, MlosError, NotFound
 
 KIND: Final = "axon"
-AT_ONCE: Final = 4
 _NEIGHBOURS: Final = 200
 _NO_REASON: Final = "no reason was given"
 
@@ -81,8 +79,7 @@ class RegistryAdapter:
         """Bring the files that the store lacks, several at once."""
         if found.kind != KIND:
             return original.fetch(found, stage, progress)
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda file: stage.obtain(file, progress), found.files))
+        several.obtain(stage, found.files, progress)
         return manifests.decode(found.manifest, source=str(found.package))
 
     def versions(self, spec: PackageSpec) -> list[Version]:
