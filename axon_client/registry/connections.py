@@ -129,6 +129,8 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         raise ConfigError(f"{path} is not a registry's database", hint="choose another folder")
     if done > len(MIGRATIONS):
         raise ConfigError(f"{path} was made by a newer axon", hint="update axon")
+    if done == len(MIGRATIONS):
+        return
     for step in MIGRATIONS[done:]:
         for statement in step:
             connection.execute(statement)

@@ -296,7 +296,7 @@ def _files(connection: sqlite3.Connection, version: int) -> list[ModelFile]:
 def _tag(connection: sqlite3.Connection, package: int, tag: str, version: str) -> None:
     connection.execute(
         "INSERT INTO tags (package, tag, version, by_hand) VALUES (?, ?, ?, 1)"
-        " ON CONFLICT DO UPDATE SET version = excluded.version, by_hand = 1",
+        " ON CONFLICT (package, tag) DO UPDATE SET version = excluded.version, by_hand = 1",
         (package, tag, version),
     )
     count = connection.execute("SELECT count(*) FROM tags WHERE package = ?", (package,))
