@@ -133,9 +133,9 @@ def copy_with_links(source, target):
         there = target / Path(folder).relative_to(source)
         there.mkdir()
         for name in names:
-            inode = os.stat(Path(folder, name)).st_ino
+            inode = Path(folder, name).stat().st_ino
             if inode in first:
-                os.link(first[inode], there / name)
+                (there / name).hardlink_to(first[inode])
             else:
                 shutil.copy2(Path(folder, name), there / name)
                 first[inode] = there / name

@@ -89,11 +89,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         if self.path == "/-/sent":
-            return self.answer(200, json.dumps(self.server.sent).encode(), {})
+            self.answer(200, json.dumps(self.server.sent).encode(), {})
+            return
         data = self.server.files[self.path]
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if asked is None:
-            return self.answer(200, data, {}, self.path)
+            self.answer(200, data, {}, self.path)
+            return
         start, last = int(asked[1]), int(asked[2] or len(data) - 1)
         last = min(last, len(data) - 1)
         said = {"Content-Range": f"bytes {start}-{last}/{len(data)}"}
