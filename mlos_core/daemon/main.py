@@ -25,6 +25,7 @@ from mlos_core.daemon.control import ControlServer
 from mlos_core.daemon.files import Lock
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.registry import RegistryFile
+from mlos_core.daemon.restoring import restore
 from mlos_core.daemon.service import Service
 from mlos_core.daemon.supervisor import Supervisor
 from mlos_core.errors import ConfigError, MlosError
@@ -129,7 +130,9 @@ class Daemon:
         self._make()
         self.control.start()
         await self.service.connect()
-        restoring = asyncio.ensure_future(self.supervisor.restore(self.registry))
+        restoring = asyncio.ensure_future(
+            restore(self.supervisor, self.registry, self._config.workers_file)
+        )
         try:
             await self._start_front()
             await restoring

@@ -320,7 +320,7 @@ class ModelOperations(Operations):
         model = deployment.model
         before = self._registry.previous(model.name, deployment.version)
         deployment.previous = (before.version or "?") if before is not None else ""
-        self.supervisor.set_route(model, self._registry.route(model.name))
+        self.supervisor.traffic.set_route(model, self._registry.route(model.name))
 
     # --- route ------------------------------------------------------------------------
 
@@ -342,8 +342,8 @@ class ModelOperations(Operations):
                 raise unknown_version(name, wanted, model.deployments)
         self._registry.set_route(name, route)
         self._save()
-        self.supervisor.set_route(model, route)
-        await self.supervisor.settle_channels(model)
+        self.supervisor.traffic.set_route(model, route)
+        await self.supervisor.traffic.settle(model)
         _log.info("model_routed", model=name, kind=route.kind, version=version)
         return info_of(model)
 

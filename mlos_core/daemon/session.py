@@ -159,7 +159,7 @@ class ClientSession:
         channel.only = message.worker if self._pid == os.getpid() else 0
         self._keep(channel)
         if not (wanted or channel.only) and self._is_past(deployment):
-            self._supervisor.rebalance(model)
+            self._supervisor.traffic.rebalance(model)
         await self._hand_over(message.id, channel, within)
 
     def _is_past(self, deployment: Deployment) -> bool:
@@ -177,7 +177,7 @@ class ClientSession:
         """The version that a new channel belongs to, loaded."""
         end = asyncio.get_running_loop().time() + within
         while True:
-            deployment = self._supervisor.version_for(model, wanted)
+            deployment = self._supervisor.traffic.version_for(model, wanted)
             if deployment.asleep or deployment.unloading:
                 await self._supervisor.loader.begin(deployment)
             left = end - asyncio.get_running_loop().time()
@@ -224,7 +224,7 @@ class ClientSession:
             model, wanted = self._supervisor.resolve(message.model, message.version)
             channel = self._book.take_back(message.channel, self._uid, model)
             if channel is None:
-                deployment = self._supervisor.version_for(model, wanted)
+                deployment = self._supervisor.traffic.version_for(model, wanted)
                 channel = self._adopt(message.channel, deployment, left)
             channel.wanted = wanted
             self._keep(channel)

@@ -7,22 +7,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from mlos_core.config import Config
-from mlos_core.daemon import adoption
 from mlos_core.daemon.allocate import Owners
 from mlos_core.daemon.channels import Book
 from mlos_core.daemon.crew import Crew, close_bell
 from mlos_core.daemon.deployment import Deployment, Fleet, Instance
-from mlos_core.daemon.entry import ModelEntry, Route
+from mlos_core.daemon.entry import ModelEntry
 from mlos_core.daemon.host import PluginHost
 from mlos_core.daemon.hosts import Hosts, Key
 from mlos_core.daemon.loading import Loader
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.model import ManagedModel
 from mlos_core.daemon.procs import describe_status
-from mlos_core.daemon.registry import Registry, unknown_model
+from mlos_core.daemon.registry import unknown_model
 from mlos_core.daemon.restarts import RestartPolicy
-from mlos_core.daemon.route import assign, moves
 from mlos_core.daemon.tasks import Tasks
+from mlos_core.daemon.traffic import Traffic
 from mlos_core.daemon.worker import Worker
 from mlos_core.errors import AlreadyExists, LoadFailed, MlosError, NotFound, Unavailable
 
@@ -52,6 +51,7 @@ class Supervisor:
         )
         self.crew = Crew(config, owners, self.hosts, self.book, self)
         self.loader = Loader(config, self)
+        self.traffic = Traffic(self.book, self.loader, config.drain_timeout)
         self.settled = asyncio.Event()
 
     def get(self, name: str) -> ManagedModel:
@@ -87,35 +87,6 @@ class Supervisor:
         await self.hosts.release(self.hosts_in_use)
 
     # --- models come and go -----------------------------------------------------------
-
-    async def restore(self, registry: Registry) -> None:
-        """Bring the registered models back: adopt workers that live, start the others."""
-        for entry in registry:
-            model = self.models.setdefault(entry.name, ManagedModel(entry.name))
-            model.route = registry.route(entry.name)
-            deployment = model.add(entry, self._policy)
-            before = registry.previous(entry.name, entry.version)
-            deployment.previous = before.version or "?" if before else ""
-        await self._adopt()
-        for model in self.models.values():
-            for channel in list(model.channels.values()):
-                self.book.recover(channel)
-                self.book.move(channel, channel.deployment)
-            for deployment in model.deployments.values():
-                if deployment.fleet.started:
-                    self.fill(deployment.fleet)
-                elif deployment.entry.load == "now":
-                    await self._load_again(deployment)
-        self.settled.set()
-        self.crew.settled = True
-        self.loader.start()
-        await self.hosts.warm_up()
-
-    async def _load_again(self, deployment: Deployment) -> None:
-        try:
-            await self.loader.begin(deployment)
-        except MlosError as err:
-            self.fail(deployment.fleet, err)
 
     def add(self, entry: ModelEntry) -> Deployment:
         """A further model, or a further version of one. Nothing of it runs yet."""
@@ -195,9 +166,9 @@ class Supervisor:
         for channel in deployment.channels:
             if channel.wanted:
                 self.book.drop(channel, error)
-        self.rebalance(model)
+        self.traffic.rebalance(model)
         # The channels are another version's before the last worker that looks at them goes.
-        await self.settle_channels(model)
+        await self.traffic.settle(model)
         for fleet in (deployment.fleet, deployment.candidate):
             if fleet is not None:
                 self._retire(fleet)
@@ -224,57 +195,6 @@ class Supervisor:
             worker.set_timer("drain", timeout)
         else:
             self.crew.end(worker)
-
-    # --- routes -----------------------------------------------------------------------
-
-    def version_for(self, model: ManagedModel, wanted: str = "") -> Deployment:
-        """The version that one more channel goes to; raises `NotFound` if it wants none of them."""
-        if wanted:
-            return model.version(wanted)
-        counts = {d.version: len(d.channels) for d in model.deployments.values()}
-        return model.deployments[assign(counts, model.shares)]
-
-    def rebalance(self, model: ManagedModel) -> None:
-        """Channels that follow the route are spread over its versions by weight."""
-        following = [c for c in model.channels.values() if not c.wanted and not c.only]
-        counts = dict.fromkeys((c.deployment.version for c in following), 0)
-        for channel in following:
-            counts[channel.deployment.version] += 1
-        for source, target in moves(counts, model.shares):
-            channel = next(c for c in following if c.deployment.version == source)
-            following.remove(channel)
-            self.book.move(channel, model.deployments[target])
-        for deployment in model.deployments.values():
-            if deployment.asleep and any(channel.served for channel in deployment.channels):
-                self.loader.wake(deployment)  # another version still answers what is its own
-            else:
-                self.loader.sentries.look(deployment)
-        model.changed()
-
-    def set_route(self, model: ManagedModel, route: Route) -> None:
-        """Another route; the channels that follow it move at once."""
-        model.route = route
-        self.rebalance(model)
-
-    async def settle_channels(self, model: ManagedModel) -> None:
-        """Wait until no channel is looked at by another version than its own, or nobody else
-        is there to look at it. Bounded by the drain timeout."""
-
-        def settled() -> bool:
-            workers = {worker.owner: worker for worker in model.workers.values()}
-            return not any(
-                workers[owner].fleet.deployment is not channel.deployment
-                for channel in model.channels.values()
-                for owner in channel.served
-                if owner in workers
-            )
-
-        try:
-            async with asyncio.timeout(self._config.drain_timeout):
-                while not settled():
-                    await model.next_change()
-        except TimeoutError:
-            _log.warning("channels_unsettled", model=model.name)
 
     # --- fleets -----------------------------------------------------------------------
 
@@ -352,7 +272,7 @@ class Supervisor:
             self.admit(worker)
         if fleet is fleet.deployment.fleet:
             self._drain_leftovers(fleet.deployment)
-            self.rebalance(fleet.model)
+            self.traffic.rebalance(fleet.model)
         fleet.model.changed()
 
     def promote(self, fleet: Fleet) -> Fleet:
@@ -438,37 +358,9 @@ class Supervisor:
         if fleet is deployment.candidate:
             deployment.candidate = None
         elif fleet is deployment.fleet:
-            self.rebalance(deployment.model)  # who follows the route goes on elsewhere
+            self.traffic.rebalance(deployment.model)  # who follows the route goes on elsewhere
             self.book.drop_version(deployment, error)
         deployment.model.changed()
-
-    # --- adoption ---------------------------------------------------------------------
-
-    async def _adopt(self) -> None:
-        records = adoption.WorkersFile(self._config.workers_file).load()
-        lost = []
-        for survivor in adoption.survivors(records).values():
-            if not self._expect(survivor):
-                lost.append(survivor)
-        for survivor in lost:
-            adoption.kill(survivor)
-        for survivor in lost:
-            # What it held is not touched before it is certainly gone.
-            await asyncio.to_thread(adoption.wait_ended, survivor)
-            adoption.release(survivor)
-        while self.crew.adopting:
-            await self.crew.adopting[0].fleet.model.next_change()
-
-    def _expect(self, survivor: adoption.Survivor) -> bool:
-        record = survivor.record
-        model = self.models.get(record.model)
-        deployment = model.deployments.get(record.version) if model is not None else None
-        if deployment is None or deployment.entry.registered_at != record.registered_at:
-            return False  # of a version that was never promoted, or that is gone
-        fleet = deployment.fleet
-        fleet.started = fleet.ever_ready = True
-        free = next((i for i in fleet.instances if i.worker is None), None)
-        return self.crew.expect(survivor, fleet, free)
 
     # --- ending -----------------------------------------------------------------------
 
