@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BUSL-1.1
 """The content-addressed store of installed models; see `axon_client.store.store`."""
 
+from axon_client.config import default_home
 from axon_client.store.collect import Freed
-from axon_client.store.layers import default_home
 from axon_client.store.stage import Stage
 from axon_client.store.store import Store, same_files, same_manifest, spec_of
 

@@ -6,15 +6,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from axon_client import config
 from axon_client.catalog import scan
 from axon_client.models import InstalledModel
 from axon_client.store.blobs import Blobs
-
-
-def default_home() -> Path:
-    """`$AXON_HOME`, or `~/.axon`."""
-    chosen = os.environ.get("AXON_HOME")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".axon"
 
 
 def default_layers(home: Path) -> tuple[Path, ...]:
@@ -22,12 +17,8 @@ def default_layers(home: Path) -> tuple[Path, ...]:
     chosen = os.environ.get("AXON_STORES")
     if chosen is not None:
         stores = [part for part in chosen.split(os.pathsep) if part]
-    elif (home / "config.yaml").is_file():
-        from axon_client import config  # who has no configuration need not load its reader
-
-        stores = [str(store) for store in config.load(home).stores]
     else:
-        stores = []
+        stores = config.load(home).stores
     paths = [Path(store).expanduser().absolute() for store in stores]
     return tuple(path for path in dict.fromkeys(paths) if path != home)
 

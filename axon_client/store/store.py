@@ -36,6 +36,7 @@ from typing import IO
 
 from axon_client import manifest as manifests
 from axon_client.catalog import is_model, model_folders
+from axon_client.config import default_home
 from axon_client.hashing import copy_durably, hash_file
 from axon_client.manifest import Manifest
 from axon_client.models import InstalledModel
@@ -44,7 +45,7 @@ from axon_client.spec import PackageSpec
 from axon_client.store import disk, tree
 from axon_client.store.collect import Freed, referred
 from axon_client.store.content import Content
-from axon_client.store.layers import Layer, default_home, default_layers
+from axon_client.store.layers import Layer, default_layers
 from axon_client.store.partial import OLD_S, Partial
 from axon_client.store.stage import MOST, Stage, check_same
 from axon_client.store.staging import Staging
