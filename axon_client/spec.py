@@ -128,7 +128,7 @@ def _parse_url(text: str) -> UrlSpec:
     if hidden:
         raise InvalidInput(
             f"the URL for {parts.hostname} has a password in it",
-            hint=f"leave it out, and keep it with: axon registry login {parts.hostname}",
+            hint=f"leave it out, and put a login for {parts.hostname} into ~/.netrc",
         )
     if fragment == digest or not _DIGEST.fullmatch(f"sha256:{digest}"):
         raise InvalidInput(

@@ -56,9 +56,12 @@ class HfAdapter:
         """The same hub, of whose repositories only `choice` is taken."""
         return HfAdapter(self._endpoint, self._namespace, choice)
 
+    def _hub(self) -> Hub:
+        return Hub(self._endpoint, self._namespace)
+
     def resolve(self, spec: PackageSpec | PathSpec | UrlSpec) -> Resolved:
         """Pin the revision to a commit, and choose the files."""
-        wanted, hub = _package(spec), Hub(self._endpoint)
+        wanted, hub = _package(spec), self._hub()
         refs = hub.refs(wanted.name)
         meant = _meant(wanted, refs)
         repo = _at_commit(hub, wanted, meant)
@@ -70,7 +73,7 @@ class HfAdapter:
 
     def resolve_at(self, spec: PackageSpec, revision: str) -> Resolved:
         """A version at the commit that it was once resolved to, wherever its tag is now."""
-        hub = Hub(self._endpoint)
+        hub = self._hub()
         meant = hf_version.wanted(spec.version, hub.refs(spec.name))
         known = bool(meant.commit or meant.beginning)
         label = meant.label if known else hf_version.label_of(spec.version)
@@ -87,7 +90,7 @@ class HfAdapter:
     ) -> Manifest:
         """Fetch the files and describe them."""
         assert found.package is not None
-        hub = Hub(self._endpoint)
+        hub = self._hub()
         for file in found.files:
             stage.obtain(_signed_in(file, hub), progress)
         _obtain_weights(hub, found, stage, progress)
@@ -100,7 +103,7 @@ class HfAdapter:
 
     def versions(self, spec: PackageSpec) -> list[Version]:
         """The newest commit of each branch, and every tagged one."""
-        refs = Hub(self._endpoint).refs(spec.name)
+        refs = self._hub().refs(spec.name)
         if not refs.branches and not refs.tags:
             resolved = self.resolve(spec.at("")).package
             return [Version(resolved.version, tags=("latest",))] if resolved else []
@@ -112,7 +115,7 @@ class HfAdapter:
 
     def search(self, query: str, limit: int) -> list[Hit]:
         """Models on the hub. Words like `author:org` narrow it; see `hf_card.filters`."""
-        found = Hub(self._endpoint).models(limit, **hf_card.filters(query))
+        found = self._hub().models(limit, **hf_card.filters(query))
         return [hf_card.hit(model, self._namespace) for model in found]
 
 

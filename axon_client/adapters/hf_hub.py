@@ -58,9 +58,15 @@ class Repo(msgspec.Struct, frozen=True):
 
 
 class Hub:
-    """One hub. `endpoint` is its URL; the one that huggingface_hub is set to if left out."""
+    """One hub.
 
-    def __init__(self, endpoint: str = "") -> None:
+    Args:
+        endpoint: its URL; the one that huggingface_hub is set to if left out.
+        name: what it is called among the configured registries.
+    """
+
+    def __init__(self, endpoint: str = "", name: str = "") -> None:
+        self._name = name
         self._module = _import()
         usual = os.environ.get("HF_ENDPOINT") or self._module.constants.ENDPOINT
         self.endpoint = (endpoint or usual).rstrip("/")
@@ -204,7 +210,7 @@ class Hub:
         usual = os.environ.get("HF_ENDPOINT") or self._module.constants.ENDPOINT
         if credentials.origin(self.endpoint) == credentials.origin(usual):
             return "hf auth login, or set HF_TOKEN"
-        return f"axon registry login {self.endpoint}"
+        return f"axon registry login {self._name}"
 
     def _gated(self, name: str, page: str) -> PermissionDenied:
         if self.headers:

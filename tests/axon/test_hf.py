@@ -532,6 +532,9 @@ def test_another_hub_never_sees_the_usual_ones_token(hub, files, monkeypatch, ho
     model = axon_client.install("corp/ada/digits")
     assert model.spec.namespace == "corp"
     assert {token for _, _, token in hub.requests} == {""}
+    with pytest.raises(NotFound) as caught:
+        HfAdapter(hub.url, "corp").resolve(PackageSpec("corp", "ada/missing"))
+    assert "axon registry login corp" in caught.value.hint
     from axon_client import credentials
 
     credentials.keep(hub.url, credentials.Credential("corp-token"), home)

@@ -154,7 +154,7 @@ def test_a_url_with_a_password_is_refused_without_showing_it():
     with pytest.raises(InvalidInput) as caught:
         parse("https://ada:secret@models.test/m.onnx#sha256=" + "0" * 64)
     assert "secret" not in str(caught.value)
-    assert "registry login" in caught.value.hint
+    assert "netrc" in caught.value.hint
 
 
 def test_hostile_paths_are_refused():
