@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,24 @@ import msgspec
 from axon_client import manifest as manifests
 from axon_client import requirements
 from axon_client.adapters.base import Resolved
-from axon_client.describe import WARNINGS, facts, weights_of
+from axon_client.describe import WARNINGS, facts, find_models, weights_of
 from axon_client.fit import fit
+from axon_client.formats import SUFFIXES
 from axon_client.introspect import Header, read
+from axon_client.licences import find_licence
 from axon_client.machine import Machine
-from axon_client.manifest import ExecutionFile, Manifest, Requirements, as_dict
+from axon_client.manifest import (
+    ExecutionFile,
+    Facts,
+    Manifest,
+    ModelFile,
+    Requirements,
+    as_dict,
+)
 from axon_client.models import MAIN, InstalledModel, execution_files
 from axon_client.plugins import Loader, loader_of
-from mlos_core.errors import MlosError
+from axon_client.safety import unsafe_files
+from mlos_core.errors import InvalidInput, MlosError, NotFound
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -67,6 +78,52 @@ def about_installed(model: InstalledModel, machine: Machine) -> dict[str, Any]:
     }
 
 
+def about_path(path: Path, machine: Machine) -> dict[str, Any]:
+    """A model file or a folder of this machine, as it lies there.
+
+    Raises:
+        NotFound: there is no such file or folder.
+        InvalidInput: it holds no model.
+    """
+    if not path.exists():
+        raise NotFound(f"there is no {path}", hint="give the path of a folder or a model file")
+    folder = path if path.is_dir() else path.parent
+    names = [path.name] if path.is_file() else sorted(_below(folder))
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    files = [ModelFile(name, size, "") for name, size in sizes.items()]
+    models = find_models(folder.name if path.is_dir() else path.stem, folder, files)
+    if not models:
+        raise InvalidInput(f"{path} holds no model", hint="known: " + ", ".join(SUFFIXES))
+    found = read_models(folder, models)
+    loaded = [one for one in found if one.file.type == MAIN] or found
+    weights = [weights_of(one.file, one.header, folder) for one in loaded]
+    reckoned = requirements.estimate(weights, sum(sizes.values()))
+    main = loaded[0].header if len(loaded) == 1 else Header()
+    unsafe = unsafe_files(folder, names)
+    return {
+        "package": str(path),
+        "installed": False,
+        "path": str(path),
+        "size": sum(sizes.values()),
+        "license": main.license or find_licence(folder, names),
+        "pickled": bool(unsafe),
+        **as_dict(facts(Facts(), main)),
+        "files": [{"path": name, "size": size} for name, size in sizes.items()],
+        "models": [_model(one, None) for one in found],
+        "warnings": [f"{name} is {reason}" for name, reason in unsafe.items()],
+        **_fits(requirements.fill(Requirements(), reckoned), reckoned, machine, loaded),
+    }
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """Files below a folder, hidden ones left out."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and Path(parent, name).is_file():
+                yield Path(parent, name).relative_to(folder).as_posix()
+
+
 def about_remote(spec: str, found: Resolved, machine: Machine) -> dict[str, Any]:
     """A package that is not installed, as far as its source tells without fetching it."""
     sizes = [file.size for file in found.files]
@@ -95,7 +152,7 @@ def about_remote(spec: str, found: Resolved, machine: Machine) -> dict[str, Any]
         "size": size,
         "yanked": found.yanked,
         "models": [_model(one, manifest) for one in models],
-        **_fits(_stated(manifest, size), None, machine, loaded, installed=False),
+        **_fits(_stated(manifest, size), None, machine, loaded),
         "manifest": manifest.as_dict(),
     }
 
@@ -130,9 +187,9 @@ def _told(manifest: Manifest, main: Header) -> dict[str, Any]:
     }
 
 
-def _model(one: Read, manifest: Manifest) -> dict[str, Any]:
+def _model(one: Read, manifest: Manifest | None) -> dict[str, Any]:
     """One of the models. What the manifest says of the main one wins."""
-    said = manifest.spec.io if one.file.type == MAIN else manifests.IO()
+    said = manifest.spec.io if manifest and one.file.type == MAIN else manifests.IO()
     io = said if said.inputs or said.outputs else one.header.io
     header: dict[str, Any] = msgspec.to_builtins(one.header)
     about = {
@@ -154,7 +211,7 @@ def _fits(
     machine: Machine,
     loaded: Sequence[Read],
     *,
-    installed: bool,
+    installed: bool = False,
 ) -> dict[str, Any]:
     by_name = {one.loader.name: one.loader for one in loaded if one.loader}
     behind = reckoned if needs.estimated else None

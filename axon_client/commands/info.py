@@ -40,12 +40,13 @@ def _gather(text: str, remote: bool) -> dict[str, Any]:
     from axon_client.catalog import find
     from axon_client.machine import this_machine
     from axon_client.models import InstalledModel
-    from axon_client.spec import PackageSpec, parse
+    from axon_client.spec import PathSpec, parse
     from axon_client.store import Store
     from mlos_core.errors import InvalidInput, NotFound
 
     store = Store()
     machine = this_machine(store.home)
+    absent: NotFound | None = None
     if not remote:
         try:
             return known.about_installed(find(text, store.installed()), machine)
@@ -53,11 +54,11 @@ def _gather(text: str, remote: bool) -> dict[str, Any]:
             absent = missing
     try:
         spec = parse(text)
-    except InvalidInput:
-        raise absent from None
+    except InvalidInput as error:
+        raise absent or error from None
+    if isinstance(spec, PathSpec):
+        return known.about_path(spec.path, machine)
     found = adapter_for(spec).resolve(spec)
-    if not isinstance(spec, PackageSpec) and found.package is None:
-        raise InvalidInput(f"{text} is known once it is installed", hint=f"axon install {text}")
     here = [one for one in store.installed() if one.spec == found.package]
     if here and not remote:
         return known.about_installed(InstalledModel(here[0].spec, here[0].path), machine)
@@ -70,6 +71,8 @@ def _page(about: dict[str, Any]) -> Iterator[str]:
         yield from _model(model)
     for one in about.get("dependencies", {}).get("models", []):
         yield f"needs        {one}"
+    if "models" not in about:
+        yield "more is known once it is installed: its source keeps no manifest"
     if "runs_here" in about:
         yield ""
         yield from _fit(about)
