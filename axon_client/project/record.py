@@ -48,7 +48,7 @@ def _read(path: Path) -> Record | None:
 
 
 def remember(home: Path, root: Path, done: Sequence[Synced]) -> None:
-    """Note what a sync did."""
+    """Note what a sync did; a store that may only be read keeps no notes, nor needs any."""
     path = _path(home, root)
     before = _read(path) or Record(str(root))
     fresh = {str(one.package.package) for one in done if one.fresh}
@@ -57,8 +57,12 @@ def remember(home: Path, root: Path, done: Sequence[Synced]) -> None:
         sorted(str(one.package.package) for one in done),
         sorted(fresh.union(before.brought)),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, msgspec.json.encode(made))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, msgspec.json.encode(made))
+    except OSError:
+        if fresh:
+            raise
 
 
 def superfluous(store: Store, root: Path) -> list[PackageSpec]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,12 @@ from mlos_core.errors import ConfigError, MlosError, NotFound
 FILE_NAME: Final = "axon.toml"
 MAX_BYTES: Final = 1 << 20
 MAX_MODELS: Final = 1000
+_MAX_PARTS: Final = 16
+_STRING: Final = re.compile(
+    r'"""(?:[^\\]|\\.)*?"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*' + r"|'''.*?'''|'[^'\n]*'", re.S
+)
+"""What may hold dots that part no key: strings and comments."""
+_DEEP: Final = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{_MAX_PARTS}}}")
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -155,7 +162,11 @@ def read_toml(data: bytes, source: str, limit: int) -> dict[str, Any]:
     if len(data) > limit:
         raise ConfigError(f"{source} is larger than {limit >> 20} MiB")
     try:
-        return tomllib.loads(data.decode())
+        text = data.decode()
+        # The parser keeps every beginning of a dotted key: a line of 200 kB fills the memory.
+        if _DEEP.search(_STRING.sub("s", text)):
+            raise ConfigError(f"{source} has a key of more than {_MAX_PARTS} parts")
+        return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{source} is not TOML: {error}") from error
 

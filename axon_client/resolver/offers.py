@@ -74,6 +74,7 @@ class Offers:
         self._offered: dict[str, list[Version]] = {}
         self._pointed: dict[PackageSpec, Version] = {}
         self._answers: dict[PackageSpec, Resolved] = {}
+        self._fitting: dict[tuple[PackageSpec, str, int], list[Version]] = {}
 
     def source(self, package: PackageSpec) -> Adapter:
         """The adapter that serves a package."""
@@ -96,6 +97,12 @@ class Offers:
         What no listed version goes by - a branch, a commit, a digest - is asked of the
         source. A pinned version need not be listed, nor still go by a tag.
         """
+        question = (package, pinned, len(self.versions(package)))
+        if question not in self._fitting:
+            self._fitting[question] = self._fit(package, pinned)
+        return self._fitting[question]
+
+    def _fit(self, package: PackageSpec, pinned: str) -> list[Version]:
         found = allowed(self.versions(package), package.version, package.namespace)
         if pinned and self._holds(package, pinned):
             found += [v for v in self.versions(package) if v.version == pinned and v not in found]

@@ -22,7 +22,7 @@ from mlos_core.errors import InvalidInput, MlosError
 
 MAX_DEPENDENCIES: Final = 256
 MAX_PACKAGES: Final = 1000
-_MAX_ROUNDS: Final = 20_000
+_MAX_ROUNDS: Final = 5_000
 
 
 class Chosen(msgspec.Struct, frozen=True):

@@ -67,13 +67,19 @@ def served(tmp_path_factory):
 
 
 @pytest.fixture
-def work(tmp_path, served, home, monkeypatch):
-    """A project's folder, which is the current one, in a home that knows the registry."""
-    config_file.edit(home, use(served.url))
+def here(tmp_path, home, monkeypatch):
+    """A project's folder, which is the current one."""
     root = tmp_path / "project"
     root.mkdir()
     monkeypatch.chdir(root)
     return root
+
+
+@pytest.fixture
+def work(here, served, home):
+    """The same, in a home that knows the registry."""
+    config_file.edit(home, use(served.url))
+    return here
 
 
 @pytest.fixture
@@ -194,12 +200,12 @@ def test_frozen_fails_on_drift_and_writes_nothing(work, home, capsys, change, wh
     assert not Store(home).installed()
 
 
-def test_frozen_without_a_lock_is_drift(work, capsys):
-    want(work, **{"acme/tokens": "^1"})
+def test_frozen_without_a_lock_is_drift(here, capsys):
+    want(here, **{"acme/tokens": "^1"})
     answer, code = said(capsys, "sync", "--frozen")
     assert code == 65
     assert "there is no axon.lock" in answer["error"]["message"]
-    assert not (work / "axon.lock").exists()
+    assert not (here / "axon.lock").exists()
 
 
 def test_sync_brings_a_drifted_lock_up_to_date_and_leaves_the_rest_alone(work, home):
@@ -241,9 +247,9 @@ def test_other_bytes_than_the_locked_ones_are_refused_and_not_installed(work, ho
     assert not Store(home).installed()
 
 
-def test_a_wheel_with_other_contents_than_the_locked_ones_is_refused(work, home, index, onnx):
+def test_a_wheel_with_other_contents_than_the_locked_ones_is_refused(here, home, index, onnx):
     index.wheel("tiny-model", {"tiny/model.onnx": onnx()}, version="1.0")
-    want(work, **{"pypi/tiny-model": "^1"})
+    want(here, **{"pypi/tiny-model": "^1"})
     assert axon("sync") == 0
     Store(home).uninstall(Store(home).installed()[0])
     (index.root / "simple" / "tiny-model" / "index.html").unlink()
@@ -252,9 +258,9 @@ def test_a_wheel_with_other_contents_than_the_locked_ones_is_refused(work, home,
     assert not Store(home).installed()
 
 
-def test_a_version_that_is_installed_with_other_files_is_replaced(work, home, folder):
-    shutil.copytree(folder, work / "digits")
-    (work / "axon.toml").write_text('[models]\n"local/digits" = { path = "digits" }\n')
+def test_a_version_that_is_installed_with_other_files_is_replaced(here, home, folder):
+    shutil.copytree(folder, here / "digits")
+    (here / "axon.toml").write_text('[models]\n"local/digits" = { path = "digits" }\n')
     assert axon("sync") == 0
     wanted = contents(Store(home))
     (folder / "labels" / "en.txt").write_text("nil\none\n")
@@ -264,11 +270,11 @@ def test_a_version_that_is_installed_with_other_files_is_replaced(work, home, fo
     assert contents(Store(home)) == wanted
 
 
-def test_a_folder_that_changed_since_it_was_locked_is_drift(work, folder, other_machine, capsys):
-    shutil.copytree(folder, work / "digits")
-    (work / "axon.toml").write_text('[models]\n"local/digits" = { path = "digits" }\n')
+def test_a_folder_that_changed_since_it_was_locked_is_drift(here, folder, other_machine, capsys):
+    shutil.copytree(folder, here / "digits")
+    (here / "axon.toml").write_text('[models]\n"local/digits" = { path = "digits" }\n')
     assert axon("lock") == 0
-    (work / "digits" / "labels" / "en.txt").write_text("nil\n")
+    (here / "digits" / "labels" / "en.txt").write_text("nil\n")
     other_machine()
     answer, code = said(capsys, "sync", "--frozen")
     assert code == 74
@@ -355,10 +361,10 @@ def test_install_save_keeps_comments_and_locks_what_was_installed(work, capsys):
     assert axon("sync", "--frozen") == 0
 
 
-def test_a_folder_is_saved_by_its_path_from_the_project(work, folder):
+def test_a_folder_is_saved_by_its_path_from_the_project(here, folder):
     axon("init")
     assert axon("install", "--save", folder) == 0
-    assert load(work).models["local/digits"].path == "../digits"
+    assert load(here).models["local/digits"].path == "../digits"
     assert axon("sync", "--frozen") == 0
 
 
@@ -369,18 +375,18 @@ def test_another_name_cannot_be_saved(work, capsys):
     assert "no source has" in answer["error"]["message"]
 
 
-def test_init_makes_a_project_that_locks_and_syncs(work, capsys):
+def test_init_makes_a_project_that_locks_and_syncs(here, capsys):
     assert axon("init", "--name", "acme/reader") == 0
-    project = load(work)
+    project = load(here)
     assert (project.about.namespace, project.about.name) == ("acme", "reader")
     assert axon("sync") == 0
-    assert load_lock(work).packages == []
+    assert load_lock(here).packages == []
     _, code = said(capsys, "init")
     assert code == 73
 
 
-def test_init_model_makes_a_package_that_installs(work, home, onnx, monkeypatch):
-    (work / "model.onnx").write_bytes(onnx())
+def test_init_model_makes_a_package_that_installs(here, home, onnx, monkeypatch):
+    (here / "model.onnx").write_bytes(onnx())
     assert axon("init", "--model", "--name", "acme/123", "--version", "1.0") == 0
     assert axon("install", ".") == 0
     assert [str(model.spec) for model in Store(home).installed()] == ["acme/123@1.0"]
@@ -421,12 +427,16 @@ def test_a_project_is_found_from_the_folders_in_it(work, monkeypatch):
         ('[registries.r]\nurl = "https://x.test"\nnamespaces = ["hf"]', "source of its own"),
         ('[registries.r]\nurl = "https://x.test"', "which namespaces"),
         ("x = " + "[" * 5000, "is not TOML"),
+        ("a." * 200_000 + "a = 1", "more than 16 parts"),
+        ("[" + "'a' . " * 100_000 + "a]", "more than 16 parts"),
+        ("a" * 900_000, "is not TOML"),
+        ('"""' + "x" * 900_000, "is not TOML"),
         ("\x00", "is not TOML"),
         ("#" * (2 << 20), "larger than"),
     ],
 )
-def test_a_wrong_axon_toml_is_an_error_that_says_where(work, capsys, text, what):
-    (work / "axon.toml").write_text(text)
+def test_a_wrong_axon_toml_is_an_error_that_says_where(here, capsys, text, what):
+    (here / "axon.toml").write_text(text)
     answer, code = said(capsys, "lock")
     assert code == 78
     assert what in answer["error"]["message"]
@@ -471,8 +481,8 @@ def test_any_lock_reads_back_as_it_was_written():
     )
 
 
-def test_a_file_of_somebody_else_above_is_no_project(work):
-    status = (work / "axon.toml").parent.stat()
+def test_a_file_of_somebody_else_above_is_no_project(here):
+    status = (here / "axon.toml").parent.stat()
     assert settings.trusts(status.st_uid)
     assert settings.trusts(0)
     assert not settings.trusts(status.st_uid + 4242)

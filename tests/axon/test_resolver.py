@@ -231,6 +231,19 @@ def test_more_dependencies_than_anybody_has_are_refused():
         solve(shelf, "a/x")
 
 
+def test_wishes_that_cannot_all_be_fulfilled_are_given_up_in_bounded_work():
+    packages = {}
+    for n in range(14):
+        for major in range(1, 9):
+            below = [f"a/p{n + 1}"] if n < 13 else []
+            packages[f"a/p{n}@{major}.0.0"] = [f"a/base@{major}.{n}.x", *below]
+            packages[f"a/base@{major}.{n}.0"] = []
+    shelf = Shelf(packages)
+    with pytest.raises(InvalidInput, match=r"a/base suits everybody|in 5000 attempts"):
+        solve(shelf, "a/p0")
+    assert len(shelf.asked) < 1000
+
+
 def test_a_source_that_lists_nothing_is_asked_for_what_is_wanted():
     source = Plain("hf/org/m", "2.0.0", {"main": "a" * 40, "v1": "1.5.0"})
     assert solve(source, "hf/org/m") == ["hf/org/m@2.0.0"]
