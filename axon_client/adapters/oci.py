@@ -7,7 +7,9 @@ owns a namespace decides what is installed under it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import msgspec
@@ -27,11 +29,13 @@ from axon_client.paths import Names
 from axon_client.progress import Progress
 from axon_client.spec import PackageSpec, PathSpec, UrlSpec, kind_of
 from axon_client.store import Stage
-from axon_client.versions import best
+from axon_client.versions import best, parse
 from mlos_core.errors import InvalidInput, NotFound, PermissionDenied
 
 LATEST: Final = "latest"
 T = TypeVar("T")
+_PINNED: Final = re.compile(r"sha256-[0-9a-f]{64}")
+"""The version of what has only its digest."""
 _MOST_RENEWALS: Final = 16
 
 
@@ -52,7 +56,12 @@ class OciAdapter:
         package = _package(spec)
         with self._open(package) as repository:
             reference = _reference(repository, package)
-            data, digest = _artifact(repository, reference)
+            try:
+                data, digest = _artifact(repository, reference)
+            except NotFound:
+                # The version may be one that no tag names but what `latest` says of itself.
+                data, digest = _latest_as(repository, package)
+                reference = digest
             title = f"{repository.place}@{reference}"
             artifact = layout.parse(data, title)
             named = package.at(_version(repository, artifact, digest, reference, package.version))
@@ -91,9 +100,14 @@ class OciAdapter:
         )
 
     def versions(self, spec: PackageSpec) -> list[Version]:
-        """One for each tag."""
+        """The tags that are versions; without any, what `latest` names."""
         with self._open(spec) as repository:
-            return [Version(tag) for tag in repository.tags() if TAG.fullmatch(tag)]
+            tags = repository.tags()
+        exact = [tag for tag in tags if TAG.fullmatch(tag) and parse(tag) is not None]
+        if exact or LATEST not in tags:
+            return [Version(tag) for tag in exact]
+        package = self.resolve(spec.at(LATEST)).package
+        return [Version(package.version, tags=(LATEST,))] if package else []
 
     def _open(self, package: PackageSpec) -> Repository:
         return Repository(place_of(package, self._url, self._namespace))
@@ -109,8 +123,8 @@ def _reference(repository: Repository, package: PackageSpec) -> str:
     """The tag or digest that a selector means; asks for the tags only if it must."""
     selector = package.version
     kind = kind_of(selector)
-    if kind == "digest":
-        return selector
+    if kind == "digest" or _PINNED.fullmatch(selector):
+        return selector.replace("sha256-", "sha256:")
     if kind in ("exact", "tag"):
         return tag_of(selector)
     tags = repository.tags()
@@ -127,6 +141,21 @@ def _artifact(repository: Repository, reference: str) -> tuple[bytes, str]:
         inner = layout.only_of(data, f"{repository.place}@{reference}")
         return repository.manifest(inner)
     return data, digest
+
+
+def _latest_as(repository: Repository, package: PackageSpec) -> tuple[bytes, str]:
+    """What `latest` names, if that says that it is this version.
+
+    Raises:
+        NotFound: it says something else, or is not there.
+    """
+    if package.version != LATEST and kind_of(package.version) == "exact":
+        with suppress(NotFound):
+            data, digest = _artifact(repository, LATEST)
+            artifact = layout.parse(data, str(repository.place))
+            if _version(repository, artifact, digest, LATEST, LATEST) == package.version:
+                return data, digest
+    raise NotFound(f"{repository.place} has no tag {tag_of(package.version)!r}")
 
 
 def _version(

@@ -34,7 +34,7 @@ def place_for(spec: PackageSpec, url: str, settings: Config, *, whole: bool) -> 
     """
     parts = urlsplit(url)
     scheme = "https" if parts.scheme == "oci" else parts.scheme
-    path = parts.path.strip("/")
+    path = parts.path.strip("/").partition(":")[0]
     entries = settings.registries.items()
     own = {name for name, registry in entries if registry.kind == "oci" and registry.url == url}
     title = spec.name if spec.namespace in own else f"{spec.namespace}/{spec.name}"
@@ -60,7 +60,7 @@ def publish(
         spec: its name and version; the version's tag is not moved once it is there.
         manifest: the exact bytes of its manifest.yaml.
         folder: has the files that this lists.
-        url: see `place_for`.
+        url: see `place_for`; a tag behind a repository is one of `tags`.
         tags: what it is called beside, which may move.
         signatures: of `manifest`.
 
@@ -70,6 +70,8 @@ def publish(
     """
     place = place_for(spec, url, config.load(), whole=whole)
     signed = [dict(signature) for signature in signatures]
+    named = urlsplit(url).path.partition(":")[2]
+    tags = list(dict.fromkeys([*tags, *([named] if whole and named else [])]))
     all_tags = list(dict.fromkeys([tag_of(spec.version), *tags]))
     if dry_run:
         done = _dry(manifest, place, all_tags[0], signed)

@@ -88,7 +88,7 @@ class Artifacts:
         """
         with suppress(NotFound):
             return self._documents.get(repository, reference)
-        for version, packed in self._packed(repository):
+        for version, packed in self._packed(repository, reference):
             if reference in (packed.digest, tag_of(version)):
                 return _document(packed)
         with suppress(NotFound):
@@ -129,11 +129,18 @@ class Artifacts:
         """Every package's, sorted."""
         return sorted(f"{ns}/{name}".lower() for ns, name in self._database.packages())
 
-    def _packed(self, repository: str) -> Iterator[tuple[str, Packed]]:
-        """Each version with its artifact; with signatures, and as it was without them."""
+    def _packed(self, repository: str, reference: str = "") -> Iterator[tuple[str, Packed]]:
+        """Versions with their artifacts; with signatures, and as it was without them.
+
+        Args:
+            reference: a tag leaves out the versions that have another one.
+        """
         namespace, name = self.package(repository)
+        tag = "" if ":" in reference else reference
         with suppress(NotFound):
             for row in self._database.versions(namespace, name):
+                if tag and tag_of(row.version) != tag:
+                    continue
                 detail = self._database.version(namespace, name, row.version)
                 if not detail.files:
                     continue  # a package of packages has nothing that other tools could pull
