@@ -7,6 +7,7 @@ Text from a package goes through `plain`: a description may not drive the termin
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,14 +20,10 @@ from axon_client.progress import Progress, silent
 from mlos_core.errors import MlosError
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.text import Text
 
     from axon_client.models import InstalledModel
     from axon_client.verify import Problem
-
-_WIDE = 10_000
-"""Columns of what is no terminal: there a line is for a program and is never folded."""
 
 
 def clean(text: str) -> str:
@@ -93,31 +90,33 @@ def progress_bars(wanted: bool) -> Iterator[Progress]:
         yield bars.progress
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
-
-
 def show_table(
     titles: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()
 ) -> None:
     """Rows below titles; the columns named in `right` hold numbers."""
+    table = [[clean(cell) for cell in row] for row in (titles, *rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    if sys.stdout.isatty() and sum(widths) + 2 * len(widths) > shutil.get_terminal_size().columns:
+        _show_folded(table, right)
+        return
+    for number, row in enumerate(table):
+        cells = zip(titles, row, widths, strict=True)
+        fitted = [text.rjust(w) if name in right else text.ljust(w) for name, text, w in cells]
+        line = "  ".join(fitted).rstrip()
+        click.echo(line if number else _styled(line, bold=True))
+
+
+def _show_folded(table: Sequence[Sequence[str]], right: Sequence[str]) -> None:
+    """A table that is too wide for the terminal: what is long goes on in the next line."""
+    from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in titles:
-        table.add_column(title, overflow="fold", justify="right" if title in right else "left")
-    for row in rows:
-        table.add_row(*map(plain, row))
-    console = _console()
-    if sys.stdout.isatty():
-        console.print(table)
-        return
-    with console.capture() as captured:
-        console.print(table)
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip())
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    for title in table[0]:
+        drawn.add_column(title, overflow="fold", justify="right" if title in right else "left")
+    for row in table[1:]:
+        drawn.add_row(*map(plain, row))
+    Console(highlight=False).print(drawn)
 
 
 def summary(model: InstalledModel) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import click
 
-from axon_client import config, config_file
 from mlos_core.errors import MlosError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,9 +38,21 @@ def _installed() -> list[str]:
     return list(dict.fromkeys([*map(str, models), *bare]))
 
 
+def _registries() -> list[str]:
+    from axon_client import config
+
+    return list(config.load().registries)
+
+
+def _keys() -> list[str]:
+    from axon_client import config, config_file
+
+    return config_file.keys(config.default_home())
+
+
 installed_names = completing(_installed)
-registry_names = completing(lambda: config.load().registries)
-config_keys = completing(lambda: config_file.keys(config.default_home()))
+registry_names = completing(_registries)
+config_keys = completing(_keys)
 
 
 def json_option(command: F) -> F:

@@ -350,3 +350,20 @@ def test_a_reader_that_went_away_gets_no_traceback(installed, home):
         os.close(writer)
     assert done.returncode == 1
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize("columns", [200, 30])
+def test_a_table_fits_the_terminal_and_is_never_folded_elsewhere(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    rows = [("acme/a-rather-long-name@1.0.0", "12"), ("b", "3")]
+    render.show_table(("package", "size"), rows, ("size",))
+    assert capsys.readouterr().out.splitlines() == [
+        "package                        size",
+        "acme/a-rather-long-name@1.0.0    12",
+        "b                                 3",
+    ]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    render.show_table(("package", "size"), rows, ("size",))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (3 if columns == 200 else 4)
+    assert max(map(len, lines[1:])) <= columns
