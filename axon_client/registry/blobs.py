@@ -20,9 +20,10 @@ from typing import IO, Final
 
 from axon_client.hashing import copy_durably
 from axon_client.manifest import ModelFile
-from axon_client.registry.database import Database, needed
+from axon_client.registry.database import Database
 from axon_client.registry.limits import Limits
 from axon_client.registry.problems import WrongDigest, missing_blobs
+from axon_client.registry.rows import needed
 from axon_client.registry.uploads import Uploads
 from axon_client.store import Freed
 from mlos_core.errors import ConfigError, NotFound

@@ -9,7 +9,7 @@ transaction. Every method is safe to call from any thread.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -24,14 +24,20 @@ from axon_client.registry.records import (
     VersionDetail,
     VersionRow,
     from_json,
-    to_json,
     utc_now,
 )
-from mlos_core.errors import AlreadyExists, InvalidInput, NotFound
+from axon_client.registry.rows import (
+    add_signatures,
+    files_of,
+    find_version,
+    needed,
+    package_row,
+    set_tag,
+    version_row,
+)
+from mlos_core.errors import AlreadyExists, NotFound
 
 FILE_NAME = "registry.db"
-MAX_TAGS = 100
-MAX_SIGNATURES = 16
 
 
 def _nothing() -> None:
@@ -95,7 +101,7 @@ class Database:
             check_tag(tag)
         with self.write() as connection:
             package = shelf.package_for(connection, release, self.now())
-            version = shelf.find_version(connection, package, release.version)
+            version = find_version(connection, package, release.version)
             if version is not None and version["manifest_sha256"] != release.manifest_sha256:
                 raise AlreadyExists(
                     f"{release.title} is published with another manifest",
@@ -105,9 +111,9 @@ class Database:
             if version is None:
                 shelf.insert_version(connection, package, release, self.now())
             else:
-                _add_signatures(connection, version, release.signatures)
+                add_signatures(connection, version, release.signatures)
             for tag in tags:
-                _tag(connection, package, tag, release.version)
+                set_tag(connection, package, tag, release.version)
             shelf.refresh(connection, package)
             return version is None
 
@@ -118,8 +124,8 @@ class Database:
             NotFound: there is no such version.
         """
         with self.write() as connection:
-            package = _package(connection, namespace, name)["id"]
-            row = _version(connection, namespace, name, version)
+            package = package_row(connection, namespace, name)["id"]
+            row = version_row(connection, namespace, name, version)
             connection.execute("UPDATE versions SET yanked = ? WHERE id = ?", (reason, row["id"]))
             shelf.refresh(connection, package)
 
@@ -132,9 +138,9 @@ class Database:
         """
         check_tag(tag)
         with self.write() as connection:
-            _version(connection, namespace, name, version)
-            package = _package(connection, namespace, name)["id"]
-            _tag(connection, package, tag, version)
+            version_row(connection, namespace, name, version)
+            package = package_row(connection, namespace, name)["id"]
+            set_tag(connection, package, tag, version)
             shelf.refresh(connection, package)
 
     def delete_tag(self, namespace: str, name: str, tag: str) -> None:
@@ -144,7 +150,7 @@ class Database:
             NotFound: there is no such tag.
         """
         with self.write() as connection:
-            package = _package(connection, namespace, name)["id"]
+            package = package_row(connection, namespace, name)["id"]
             done = connection.execute(
                 "DELETE FROM tags WHERE package = ? AND tag = ?", (package, tag)
             )
@@ -173,7 +179,7 @@ class Database:
             NotFound: there is no such package.
         """
         with self.read() as connection:
-            package = _package(connection, namespace, name)
+            package = package_row(connection, namespace, name)
             rows = connection.execute(
                 "SELECT version, manifest_sha256, created, yanked, size FROM versions"
                 " WHERE package = ?",
@@ -214,14 +220,14 @@ class Database:
             NotFound: there is no such version.
         """
         with self.read() as connection:
-            row = _version(connection, namespace, name, version)
+            row = version_row(connection, namespace, name, version)
             return VersionDetail(
                 version=row["version"],
                 manifest_sha256=row["manifest_sha256"],
                 signatures=from_json(row["signatures"]),
                 yanked=row["yanked"],
                 dependencies=from_json(row["dependencies"]),
-                files=_files(connection, row["id"]),
+                files=files_of(connection, row["id"]),
                 created=row["created"],
                 size=row["size"],
             )
@@ -233,7 +239,7 @@ class Database:
             NotFound: there is no such version.
         """
         with self.read() as connection:
-            return bytes(_version(connection, namespace, name, version)["manifest"])
+            return bytes(version_row(connection, namespace, name, version)["manifest"])
 
     def archived(self, archive: str) -> tuple[bytes, list[ModelFile]]:
         """Manifest and files of the version whose archive has this file name.
@@ -253,66 +259,9 @@ class Database:
                     f"{archive!r} is the name of several packages' archives",
                     hint="ask for the manifest and its blobs",
                 )
-            return bytes(rows[0]["manifest"]), _files(connection, rows[0]["id"])
+            return bytes(rows[0]["manifest"]), files_of(connection, rows[0]["id"])
 
     def blobs(self) -> set[str]:
         """The hex digest of every blob that a version or a document needs."""
         with self.read() as connection:
             return set(needed(connection))
-
-
-def needed(connection: sqlite3.Connection) -> Iterator[str]:
-    """The hex digests that versions and documents refer to."""
-    rows = connection.execute("SELECT sha256 FROM files UNION SELECT sha256 FROM document_blobs")
-    return (row[0] for row in rows)
-
-
-def _package(connection: sqlite3.Connection, namespace: str, name: str) -> sqlite3.Row:
-    row: sqlite3.Row | None = connection.execute(
-        "SELECT id, description FROM packages WHERE namespace = ? AND name = ?", (namespace, name)
-    ).fetchone()
-    if row is None:
-        raise NotFound(f"there is no package {namespace}/{name}")
-    return row
-
-
-def _version(
-    connection: sqlite3.Connection, namespace: str, name: str, version: str
-) -> sqlite3.Row:
-    package = _package(connection, namespace, name)
-    row = shelf.find_version(connection, package["id"], version)
-    if row is None:
-        raise NotFound(f"there is no version {version[:128]!r} of {namespace}/{name}")
-    return row
-
-
-def _files(connection: sqlite3.Connection, version: int) -> list[ModelFile]:
-    rows = connection.execute(
-        "SELECT path, size, sha256 FROM files WHERE version = ? ORDER BY path", (version,)
-    )
-    return [ModelFile(*row) for row in rows]
-
-
-def _tag(connection: sqlite3.Connection, package: int, tag: str, version: str) -> None:
-    connection.execute(
-        "INSERT INTO tags (package, tag, version, by_hand) VALUES (?, ?, ?, 1)"
-        " ON CONFLICT (package, tag) DO UPDATE SET version = excluded.version, by_hand = 1",
-        (package, tag, version),
-    )
-    count = connection.execute("SELECT count(*) FROM tags WHERE package = ?", (package,))
-    if count.fetchone()[0] > MAX_TAGS:
-        raise InvalidInput(f"a package has at most {MAX_TAGS} tags", hint="delete some first")
-
-
-def _add_signatures(
-    connection: sqlite3.Connection, version: sqlite3.Row, more: Iterable[dict[str, str]]
-) -> None:
-    there = from_json(version["signatures"])
-    added = [signature for signature in more if signature not in there]
-    if len(there) + len(added) > MAX_SIGNATURES:
-        raise InvalidInput(f"a version has at most {MAX_SIGNATURES} signatures")
-    if added:
-        connection.execute(
-            "UPDATE versions SET signatures = ? WHERE id = ?",
-            (to_json([*there, *added]), version["id"]),
-        )

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from axon_client.registry.problems import SlowRequest, body_of, headers_of
 from axon_client.registry.ranges import matches
-from axon_client.registry.uploads import Writer
+from axon_client.registry.writer import Writer
 from mlos_core.errors import InvalidInput, MlosError, PayloadTooLarge
 
 T = TypeVar("T")

@@ -31,7 +31,7 @@ from axon_client.registry.http import feed, number, reply
 from axon_client.registry.limits import Limits
 from axon_client.registry.ranges import wanted
 from axon_client.registry.sending import FileResponse, extend_deadline
-from axon_client.registry.uploads import Upload
+from axon_client.registry.writer import Upload
 from mlos_core.errors import (
     AlreadyExists,
     InvalidInput,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any, Final
+from typing import Any
 
 import h11
 from starlette.types import Message, Receive, Scope, Send
@@ -17,8 +17,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from axon_client.registry.limits import Limits
 from axon_client.registry.sending import ZERO_COPY, Stalled
-
-IDLE_S: Final = 30.0
 
 
 class _Size:
@@ -32,9 +30,14 @@ class _Size:
 
 
 class RegistryProtocol(H11Protocol):
-    """One connection; beyond `most` of them a further one is closed at once."""
+    """One connection.
+
+    Beyond `most` of them a further one is closed at once; one on whose requests nobody works
+    ends after `idle_s`.
+    """
 
     most: int = Limits().connections
+    idle_s: float = 30.0
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -69,7 +72,7 @@ class RegistryProtocol(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._unwatch()
         elif self._idle is None and not self.transport.is_closing():
-            self._idle = self.loop.call_later(IDLE_S, self.transport.abort)
+            self._idle = self.loop.call_later(self.idle_s, self.transport.abort)
 
     def _unwatch(self) -> None:
         if self._idle is not None:

@@ -10,9 +10,10 @@ from typing import Any
 from axon_client import manifest as manifests
 from axon_client import trust
 from axon_client.registry.blobs import Blobs
-from axon_client.registry.database import MAX_SIGNATURES, Database
+from axon_client.registry.database import Database
 from axon_client.registry.latest import check_version
 from axon_client.registry.records import Release
+from axon_client.registry.rows import MAX_SIGNATURES
 from axon_client.spec import PackageSpec
 from mlos_core.errors import InvalidInput
 

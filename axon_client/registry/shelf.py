@@ -10,6 +10,7 @@ from axon_client.pack import file_name
 from axon_client.registry.cards import card_of, labels
 from axon_client.registry.latest import latest
 from axon_client.registry.records import LATEST, Release, to_json
+from axon_client.registry.rows import find_version
 from axon_client.spec import PackageSpec
 from mlos_core.errors import AlreadyExists
 
@@ -34,14 +35,6 @@ def package_for(connection: sqlite3.Connection, release: Release, now: str) -> i
             hint="publish under that name, or choose another",
         )
     return int(row["id"])
-
-
-def find_version(connection: sqlite3.Connection, package: int, version: str) -> sqlite3.Row | None:
-    """A version's row."""
-    row: sqlite3.Row | None = connection.execute(
-        "SELECT * FROM versions WHERE package = ? AND version = ?", (package, version)
-    ).fetchone()
-    return row
 
 
 def insert_version(

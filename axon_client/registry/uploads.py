@@ -10,8 +10,6 @@ ends, and its digest is then computed from the file.
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import os
 import secrets
 import shutil
@@ -20,96 +18,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final
-
-import msgspec
+from typing import IO
 
 from axon_client.hashing import hash_file
 from axon_client.lock import try_lock
 from axon_client.registry.database import Database
 from axon_client.registry.limits import Limits
 from axon_client.registry.problems import WrongDigest, WrongOffset
-from mlos_core.errors import NotFound, OutOfMemory, Overloaded, PayloadTooLarge
-
-UNKNOWN: Final = -1
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
-
-
-class Upload(msgspec.Struct, frozen=True):
-    """An upload: what was announced, and how many bytes are here.
-
-    `sha256` is empty and `size` is `UNKNOWN` where that is only said at the end.
-    """
-
-    id: str
-    sha256: str
-    size: int
-    offset: int
-
-
-class Writer:
-    """Appends to one upload, which nobody else does meanwhile.
-
-    A request that is cancelled may leave a thread behind that still writes: closing waits for
-    it, so that it never writes to a descriptor that is somebody else's by then.
-    """
-
-    def __init__(self, file: IO[bytes], upload: Upload, limit: int, digest: _Digest) -> None:
-        self._file = file
-        self._upload = upload
-        self._limit = limit
-        self._digest = digest
-        self._guard = threading.Lock()
-        self._closed = False
-        self.offset = upload.offset
-
-    def close(self) -> None:
-        """Write no more."""
-        with self._guard:
-            self._closed = True
-
-    def write(self, block: bytes) -> None:
-        """Append bytes.
-
-        Raises:
-            PayloadTooLarge: they are more than was announced, or than is allowed.
-            OutOfMemory: the disk is full.
-        """
-        with self._guard:
-            self._write(block)
-
-    def _write(self, block: bytes) -> None:
-        if self._closed:
-            raise NotFound("the request that wrote to this upload is over")
-        if self.offset + len(block) > self._limit:
-            raise PayloadTooLarge(
-                f"the upload is larger than the {self._limit} bytes it may have",
-                hint="announce the size that the file has",
-            )
-        left = memoryview(block)
-        try:
-            while left:
-                left = left[self._file.write(left) :]
-        except OSError as error:
-            raise _full() if error.errno in _FULL else error from error
-        self._digest.update(self.offset, block)
-        self.offset += len(block)
-
-
-class _Digest:
-    """A running SHA-256 that knows up to where it has come."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-        self._offset = 0
-
-    def update(self, offset: int, block: bytes) -> None:
-        if offset == self._offset:
-            self._hash.update(block)
-            self._offset += len(block)
-
-    def at(self, offset: int) -> str:
-        return self._hash.hexdigest() if offset == self._offset else ""
+from axon_client.registry.writer import UNKNOWN, Digest, Upload, Writer, full
+from mlos_core.errors import NotFound, Overloaded, PayloadTooLarge
 
 
 class Uploads:
@@ -137,7 +54,7 @@ class Uploads:
         self._database = database
         self._limits = limits
         self._clock = clock
-        self._digests: dict[str, _Digest] = {}
+        self._digests: dict[str, Digest] = {}
         self._guard = threading.Lock()
 
     def start(self, owner: str, sha256: str = "", size: int = UNKNOWN) -> Upload:
@@ -151,7 +68,7 @@ class Uploads:
         if size > self._limits.blob:
             raise PayloadTooLarge(f"a file may have at most {self._limits.blob} bytes")
         if shutil.disk_usage(self.folder).free - self._limits.spare < max(size, 0):
-            raise _full()
+            raise full()
         upload = Upload(secrets.token_hex(16), sha256, size, 0)
         with self._database.write() as connection:
             self._check_count(connection, owner)
@@ -161,7 +78,7 @@ class Uploads:
             )
             self._path(upload.id).touch(0o600, exist_ok=False)
         with self._guard:
-            self._digests[upload.id] = _Digest()
+            self._digests[upload.id] = Digest()
         return upload
 
     def _check_count(self, connection: sqlite3.Connection, owner: str) -> None:
@@ -296,17 +213,13 @@ class Uploads:
         except FileNotFoundError as error:
             raise NotFound("there is no such upload") from error
 
-    def _digest(self, key: str) -> _Digest:
+    def _digest(self, key: str) -> Digest:
         with self._guard:
             # One that was not here from the start never reaches the offset, so it gives nothing.
-            return self._digests.setdefault(key, _Digest())
+            return self._digests.setdefault(key, Digest())
 
     def _path(self, key: str) -> Path:
         return self.folder / key
 
     def _end(self) -> float:
         return self._clock() + self._limits.upload_life
-
-
-def _full() -> OutOfMemory:
-    return OutOfMemory("the registry's disk has no room for that", hint="tell its administrator")
