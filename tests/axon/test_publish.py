@@ -167,6 +167,50 @@ def test_a_signature_goes_along_and_is_checked(axon, folder, namespace, served, 
     assert signature["manifest_sha256"] == about["manifest_sha256"]
 
 
+def test_what_came_from_a_registry_goes_to_another_as_it_came(
+    axon, served, folder, namespace, tmp_path
+):
+    axon("keygen")
+    name = f"{namespace}/a@1.0.0"
+    first = json.loads(axon("publish", folder, "--as", name, "--sign", "--json")[1])
+    assert axon("install", name)[0] == 0
+    again = json.loads(axon("publish", name, "--json")[1])
+    assert not again["new"]
+    with serving(tmp_path / "other") as other:
+        environ = {"AXON_TOKEN": other.token, "AXON_DEFAULT_REGISTRY": other.url}
+        with pytest.MonkeyPatch.context() as patch:
+            for variable, value in environ.items():
+                patch.setenv(variable, value)
+            there = json.loads(axon("publish", name, "--json")[1])
+        (signature,) = Remote(other.url).detail(parse_name(name)).signatures
+    assert there["new"]
+    assert there["signed"]
+    assert there["manifest_sha256"] == first["manifest_sha256"] == signature["manifest_sha256"]
+
+
+def test_an_unsigned_package_is_the_same_wherever_it_is_published_from(axon, folder, namespace):
+    name = f"{namespace}/a@1.0.0"
+    first = json.loads(axon("publish", folder, "--as", name, "--json")[1])
+    assert axon("install", name)[0] == 0
+    again = json.loads(axon("publish", name, "--json")[1])
+    assert (again["new"], again["manifest_sha256"]) == (False, first["manifest_sha256"])
+
+
+def test_a_registry_of_kind_oci_gets_an_artifact(axon, served, folder, namespace):
+    axon("registry", "add", "box", served.url, "--kind", "oci")
+    name = f"{namespace}/a@1.0.0"
+    code, out, err = axon("publish", folder, "--as", name, "--registry", "box", "--dry-run")
+    assert (code, err) == (0, "")
+    assert "would be published" in out
+
+
+def test_a_hub_is_no_place_to_publish(axon, folder, namespace):
+    axon("registry", "add", "lab", "https://lab.example.org", "--kind", "hf")
+    code, _, err = axon("publish", folder, "--as", f"{namespace}/a@1", "--registry", "lab")
+    assert code == 69
+    assert "hf upload" in err
+
+
 # --- yank and tags -----------------------------------------------------------------------
 
 
