@@ -3,6 +3,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from axon_served import serving
@@ -486,3 +487,11 @@ def test_a_file_of_somebody_else_above_is_no_project(here):
     assert settings.trusts(status.st_uid)
     assert settings.trusts(0)
     assert not settings.trusts(status.st_uid + 4242)
+
+
+def test_the_guide_s_example_is_an_axon_toml(tmp_path):
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "projects.md").read_text()
+    example = guide.split("```toml\n")[1].split("```")[0]
+    project = settings.decode(example.encode(), tmp_path)
+    assert len(project.models) == example.count('" = ') == 5
+    assert project.registries["hub"].policy == "warn"
