@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BUSL-1.1
 """Projects against a served registry, an index of wheels and folders, in several homes."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
-from axon_served import serving
+from axon_served import answering, files_of, serving
 
 from axon_client import cli, config_file
 from axon_client.project import load, load_lock, locked, record, settings
@@ -84,7 +85,7 @@ def work(here, served, home):
 
 
 @pytest.fixture
-def other_machine(tmp_path, served, monkeypatch):
+def other_machine(tmp_path, monkeypatch):
     """Go to a machine whose store is empty and whose settings say nothing."""
 
     def go():
@@ -282,6 +283,29 @@ def test_a_folder_that_changed_since_it_was_locked_is_drift(here, folder, other_
     assert "labels/en.txt" in answer["error"]["message"]
     assert axon("update", "local/digits") == 0
     assert axon("sync", "--frozen") == 0
+
+
+def test_a_file_on_a_web_server_is_locked_by_its_digest(
+    here, onnx, tmp_path, other_machine, capsys
+):
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "scorer.onnx").write_bytes(onnx())
+    digest = hashlib.sha256(onnx()).hexdigest()
+    with answering(files_of(tmp_path / "web")) as url:
+        wish = f'{{ url = "{url}/scorer.onnx", sha256 = "{digest}" }}'
+        (here / "axon.toml").write_text(f'[models]\n"https/x/scorer" = {wish}\n')
+        answer, code = said(capsys, "lock")
+        assert code == 65
+        name = answer["error"]["hint"].split('"')[1]
+        (here / "axon.toml").write_text(f'[models]\n"{name}" = {wish}\n')
+        assert axon("lock") == 0
+        assert load_lock(here).get(name).files[0].sha256 == digest
+        store = other_machine()
+        assert axon("sync", "--frozen") == 0
+        assert contents(store) == {(str(store.installed()[0].spec), "scorer.onnx"): digest}
+        before = (here / "axon.lock").read_bytes()
+        assert axon("lock") == 0
+        assert (here / "axon.lock").read_bytes() == before
 
 
 def test_offline_installs_nothing_and_names_what_is_missing(work, home, capsys):
