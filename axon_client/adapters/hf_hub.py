@@ -8,8 +8,9 @@ own endpoint. Another hub, added as a registry, never sees that token: it gets t
 
 from __future__ import annotations
 
-import difflib
+import importlib
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
@@ -17,21 +18,14 @@ import msgspec
 
 from axon_client import credentials
 from axon_client.adapters.hf_version import Refs
-from mlos_core.errors import (
-    MlosError,
-    NotFound,
-    Overloaded,
-    PermissionDenied,
-    ProtocolError,
-    Unavailable,
-    Unsupported,
-)
+from mlos_core.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 _MOST_COMMITS: Final = 2000
-_NEAR: Final = 20
+PAUSES_S: Final = (0.5, 1.0)
+"""Before a question that failed, but may not the next time, is asked again."""
 T = TypeVar("T")
 
 
@@ -68,16 +62,23 @@ class Hub:
     def __init__(self, endpoint: str = "", name: str = "") -> None:
         self._name = name
         self._module = _import()
-        usual = os.environ.get("HF_ENDPOINT") or self._module.constants.ENDPOINT
-        self.endpoint = (endpoint or usual).rstrip("/")
+        self._usual = os.environ.get("HF_ENDPOINT") or self._module.constants.ENDPOINT
+        self.endpoint = (endpoint or self._usual).rstrip("/")
         headers = {}
-        if credentials.origin(self.endpoint) == credentials.origin(usual):
-            headers = self._module.utils.build_hf_headers()
+        if credentials.origin(self.endpoint) == credentials.origin(self._usual):
+            headers = self._own_headers()
         login = {name.lower(): value for name, value in headers.items()}.get("authorization")
         self.headers: dict[str, str] = (
             {"Authorization": login} if login else credentials.headers_for(self.endpoint)
         )
         """What a request to the hub says of who asks."""
+
+    def _own_headers(self) -> dict[str, str]:
+        from axon_client.adapters.hf_session import explained
+
+        with explained(self.endpoint):
+            found: dict[str, str] = self._module.utils.build_hf_headers()
+            return found
 
     @property
     def _api(self) -> HfApi:
@@ -117,15 +118,14 @@ class Hub:
 
     def refs(self, name: str) -> Refs:
         """Branches and tags; none if the hub does not tell them."""
-        from huggingface_hub.errors import HfHubHTTPError
-
+        from axon_client.adapters import hf_faults
         from axon_client.adapters.hf_session import explained
 
         try:
-            found = self._ask(lambda api: api.list_repo_refs(name), name, translate=False)
-        except HfHubHTTPError as error:
-            if error.response.status_code == 429 or error.response.status_code >= 500:
-                raise self._explain(error, name, "") from error
+            found = self._raw(lambda api: api.list_repo_refs(name))
+        except hf_faults.HTTP as error:
+            if error.response.status_code == 429 or hf_faults.may_pass(error):
+                raise hf_faults.explain(error, self, name, "") from error
             return Refs()
         with explained(self.endpoint):
             branches = {ref.name: ref.target_commit for ref in found.branches}
@@ -154,111 +154,45 @@ class Hub:
         """Models that fit, as huggingface_hub describes them; see `HfApi.list_models`."""
         return self._ask(lambda api: list(api.list_models(limit=limit, **filters)), "")
 
-    def _ask(
-        self,
-        question: Callable[[HfApi], T],
-        name: str,
-        revision: str = "",
-        *,
-        translate: bool = True,
-    ) -> T:
-        from huggingface_hub.errors import HfHubHTTPError
+    def _ask(self, question: Callable[[HfApi], T], name: str, revision: str = "") -> T:
+        from axon_client.adapters import hf_faults
 
-        from axon_client.adapters.hf_session import bounded, explained
+        try:
+            return self._raw(question)
+        except hf_faults.HTTP as error:
+            raise hf_faults.explain(error, self, name, revision) from error
 
-        with explained(self.endpoint), bounded(self.endpoint):
+    def _raw(self, question: Callable[[HfApi], T]) -> T:
+        """Ask, again if it may help; what the hub refuses is huggingface_hub's error."""
+        from axon_client.adapters import hf_faults, hf_session
+
+        for pause in (*PAUSES_S, None):
             try:
-                return question(self._api)
-            except HfHubHTTPError as error:
-                if not translate:
+                with hf_session.explained(self.endpoint), hf_session.bounded(self.endpoint):
+                    return question(self._api)
+            except (Unavailable, hf_faults.HTTP) as error:
+                if pause is None or not hf_faults.may_pass(error):
                     raise
-                raise self._explain(error, name, revision) from error
-
-    # --- what went wrong ---------------------------------------------------------------
-
-    def _explain(self, error: Any, name: str, revision: str) -> MlosError:
-        from huggingface_hub import errors as kinds
-
-        page, status = f"{self.endpoint}/{name}", error.response.status_code
-        if isinstance(error, kinds.GatedRepoError):
-            return self._gated(name, page)
-        if isinstance(error, kinds.RevisionNotFoundError):
-            return NotFound(
-                f"{name} has no revision {revision!r}", hint=self._near_refs(name, revision)
-            )
-        if isinstance(error, kinds.RepositoryNotFoundError) or status == 404:
-            return NotFound(f"{self.endpoint} has no model {name!r}", hint=self._near_names(name))
-        if isinstance(error, kinds.DisabledRepoError):
-            return PermissionDenied(f"the hub has disabled {name}", hint=f"{page} may say why")
-        if status == 429:
-            after = error.response.headers.get("Retry-After", "")
-            wait = f"wait {after} s" if after.isdigit() else "wait some minutes"
-            known = "" if self.headers else f", or log in ({self._login}): that raises the limit"
-            return Overloaded(f"{self.endpoint} limits how often you may ask", hint=wait + known)
-        if status in (401, 403):
-            return PermissionDenied(
-                f"{self.endpoint} refuses the token for {name or 'a search'}",
-                hint=f"log in again: {self._login}",
-            )
-        if status >= 500:
-            return Unavailable(f"{self.endpoint} answers {status}", hint="try again later")
-        said = str(error.server_message or "")[:200]
-        return ProtocolError(f"{self.endpoint} answers {status} {said}".rstrip())
+                time.sleep(pause)
+        raise AssertionError("unreachable")
 
     @property
-    def _login(self) -> str:
-        usual = os.environ.get("HF_ENDPOINT") or self._module.constants.ENDPOINT
-        if credentials.origin(self.endpoint) == credentials.origin(usual):
+    def login(self) -> str:
+        """How a user logs in there."""
+        if credentials.origin(self.endpoint) == credentials.origin(self._usual):
             return "hf auth login, or set HF_TOKEN"
         return f"axon registry login {self._name}"
-
-    def _gated(self, name: str, page: str) -> PermissionDenied:
-        if self.headers:
-            return PermissionDenied(
-                f"{name} is gated, and your account has no access to it yet",
-                hint=f"ask for it at {page}; some owners answer by hand, then try again",
-            )
-        return PermissionDenied(
-            f"{name} is gated: its owner wants to know who uses it",
-            hint=f"accept the terms at {page}, then log in: {self._login}",
-        )
-
-    def _near_names(self, name: str) -> str:
-        private = f"if it is private: {self._login}"
-        try:
-            title = name.rpartition("/")[2]
-            found = [str(model.id) for model in self.models(_NEAR, search=title)]
-            org = name.partition("/")[0] if "/" in name else ""
-            found += [str(m.id) for m in self.models(_NEAR, author=org)] if org else []
-        except MlosError:
-            return private
-        near = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
-        return f"did you mean {near[0]}? {private}" if near else private
-
-    def _near_refs(self, name: str, revision: str) -> str:
-        try:
-            refs = self.refs(name)
-        except MlosError:
-            return ""
-        return suggest_ref(revision, refs)
-
-
-def suggest_ref(revision: str, refs: Refs) -> str:
-    """The ref that was probably meant, or those that there are."""
-    known = [*refs.tags, *refs.branches]
-    near = difflib.get_close_matches(revision, known, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"there are: {', '.join(known[:20])}" if known else "give a whole commit"
 
 
 def _import() -> Any:
     try:
         import huggingface_hub
         import huggingface_hub.utils
+
+        importlib.import_module("axon_client.adapters.hf_session")  # of a version that fits
     except ImportError as error:
         raise Unsupported(
-            f"hf/ needs the Python package huggingface_hub ({error})",
+            f"hf/ needs the Python package huggingface_hub, 2.0 or later ({error})",
             hint="install it: pip install 'mlos-core[hf]'",
         ) from error
     return huggingface_hub

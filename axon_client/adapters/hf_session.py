@@ -25,6 +25,8 @@ ANSWER_S: Final = 120.0
 """For one answer."""
 MOST_BYTES: Final = 64 << 20
 """Of one answer."""
+MOST_ANSWERS: Final = 200
+"""To one question, which may take several pages."""
 _NO_HUB: Final = (
     LookupError, ValueError, TypeError, AttributeError, RecursionError, httpx2.HTTPError
 )  # fmt: skip
@@ -57,10 +59,15 @@ def bounded(endpoint: str) -> Iterator[None]:
     """Within the block, answers of the hub's interface have a deadline and a limit."""
     client = get_session()
     timeout, hooks = client.timeout, client.event_hooks
+    count = 0
 
     def bound(response: httpx2.Response) -> None:
+        nonlocal count
         if not str(response.url).startswith(f"{endpoint}/api/"):
             return
+        count += 1
+        if count > MOST_ANSWERS:
+            raise ProtocolError(f"{endpoint} has more than {MOST_ANSWERS} pages for one question")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise ProtocolError(f"{endpoint} compresses an answer, which it was asked not to do")
         stream = cast("httpx2.SyncByteStream", response.stream)

@@ -13,6 +13,7 @@ import pytest
 
 import axon_client
 from axon_client import cli, installer
+from axon_client.adapters import hf_hub
 from axon_client.adapters.base import Choice
 from axon_client.adapters.hf import HfAdapter
 from axon_client.errors import IntegrityError
@@ -40,6 +41,11 @@ tags: [digits, small]
 ![logo](logo.png)
 Reads handwritten **digits**, see [the paper](https://example.org).
 """
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr(hf_hub, "PAUSES_S", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -561,10 +567,26 @@ def test_a_missing_model_names_the_near_one_and_speaks_of_private_ones(hub, file
     ],
 )
 def test_a_hub_that_refuses_says_why_and_what_to_do(hub, status, headers, kind, says):
-    hub.faults += [(404, {}, b""), (status, headers, b"{}")]
+    hub.faults += [(404, {}, b"")] + [(status, headers, b"{}")] * 3
     with pytest.raises(kind) as caught:
         resolve("hf/ada/digits")
     assert says in caught.value.hint
+
+
+def test_a_hub_that_stumbles_is_asked_again(hub, files):
+    repo = hub.add("ada/digits", files)
+    hub.faults += [(502, {}, b""), (503, {}, b"")]
+    assert resolve("hf/ada/digits").revision == repo.branches["main"]
+
+
+def test_pages_without_end_are_not_followed(hub, monkeypatch):
+    from axon_client.adapters import hf_session
+
+    monkeypatch.setattr(hf_session, "MOST_ANSWERS", 20)
+    more = {"Link": f'<{hub.url}/api/models?cursor=1>; rel="next"'}
+    hub.faults += [(200, more, b"[]")] * 30
+    with pytest.raises(ProtocolError, match="pages"):
+        HfAdapter().search("digits", 5)
 
 
 def test_a_hub_that_is_not_there_is_unavailable(hub, monkeypatch):

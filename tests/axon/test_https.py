@@ -35,6 +35,7 @@ class Web:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body go out at once
 
             def log_message(self, *arguments):
                 pass

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -92,6 +93,15 @@ class Hub:
         return [what for where, what, _ in self.requests if where == server and beginning in what]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is no news; anything else is."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def running():
     """A hub while the block lasts."""
@@ -99,8 +109,7 @@ def running():
     servers = []
     for kind in (_Front, _Content):
         handler = type(kind.__name__, (kind,), {"hub": hub})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
+        server = _Server(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
     hub.url, hub.content_url = (f"http://127.0.0.1:{s.server_address[1]}" for s in servers)
@@ -114,6 +123,7 @@ def running():
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body go out at once
     hub: Hub
     server_name = ""
 
