@@ -16,9 +16,8 @@ import click
 
 from axon_client import render
 from axon_client.commands.lazy import LazyGroup
-from mlos_core.errors import MlosError
+from mlos_core.errors import Cancelled, MlosError
 
-INTERRUPTED: Final = 130
 COMMANDS: Final = {
     "init": ("project", "init", "Begin a project, or a package of one's own."),
     "search": ("search", "search", "Search registries and other sources."),
@@ -90,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
     except MlosError as error:
         return _fail(error, arguments)
     except (KeyboardInterrupt, click.Abort):
-        return INTERRUPTED
+        return _fail(Cancelled("interrupted"), arguments)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(MlosError(f"{where}{error.strerror or error}"), arguments)

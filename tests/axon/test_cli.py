@@ -184,7 +184,10 @@ def test_an_interrupted_command_ends_as_one(axon, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("axon_client.catalog.find", interrupt)
-    assert axon("info", "x")[0] == 130
+    code, out, err = axon("info", "x")
+    assert (code, out) == (130, "")
+    assert err.endswith("error: interrupted\n")
+    assert json.loads(axon("info", "x", "--json")[1])["error"]["code"] == "cancelled"
 
 
 class FakeDaemon:
