@@ -204,3 +204,12 @@ def test_an_accepted_path_stays_in_its_folder(path):
         assert whole.parts[:2] == ("/", "root")
         assert ".." not in whole.parts
         assert whole.relative_to("/root").as_posix() == path
+
+
+def test_the_example_of_the_documentation_is_a_manifest_with_every_kind_of_field():
+    page = Path(__file__).parents[2] / "docs" / "packages.md"
+    text = page.read_text().partition("```yaml\n")[2].partition("```")[0]
+    manifest = manifests.decode(text.encode(), source="packages.md")
+    assert manifest.title == "acme/digits@1.2.0"
+    assert manifest.spec.requirements.estimated
+    assert manifest.spec.dependencies.models == ["acme/tokens@^1.2"]
