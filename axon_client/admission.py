@@ -27,6 +27,21 @@ FORMATS: Final = {
 """What `--format` asks for. `native` is what the model's own framework saves: all but onnx."""
 
 
+def check_kept(kept: bytes, manifest: Manifest) -> None:
+    """See that what came is what the signatures are of.
+
+    Raises:
+        IntegrityError: it is not.
+    """
+    if not kept:
+        return
+    from axon_client import trust
+
+    verdict = trust.check_kept(kept, manifest, "warn")
+    if verdict.refused:
+        raise verdict.error()
+
+
 def extras(manifest: Manifest, kept: bytes) -> dict[str, bytes]:
     """What lies beside the installed manifest, unless the package has a file of that name."""
     listed = {file.path for file in manifest.spec.format.files}

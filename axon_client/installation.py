@@ -232,6 +232,7 @@ class Installation:
             manifest = source.fetch(spec, found, stage, self._progress)
             admission.check_identity(manifest, found.package)
             admission.check_format(execution_files(manifest), options.format, manifest.title)
+            admission.check_kept(kept, manifest)
             manifest = admission.check_safe(manifest, stage.files, options.allow_pickle)
             if options.rename:
                 manifest = _renamed(manifest, options.rename)

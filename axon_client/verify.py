@@ -18,10 +18,11 @@ from axon_client.progress import Progress, silent
 from axon_client.seals import is_intact
 from mlos_core.errors import InvalidInput
 
-Kind = Literal["missing", "damaged", "extra", "manifest"]
+Kind = Literal["missing", "damaged", "extra", "manifest", "signature"]
 
 SIGNATURES = "signatures.json"
 """What may lie beside a manifest: see `axon_client.trust.kept`."""
+_MOST_KEPT = 3 * manifests.MAX_BYTES
 _BESIDE = {manifests.FILE_NAME, SIGNATURES}
 
 
@@ -48,11 +49,28 @@ def verify(model: InstalledModel, blobs: Path, progress: Progress = silent) -> l
         return [Problem(manifests.FILE_NAME, "manifest", error.message)]
     problems = [p for p in _check_files(model, files, progress) if p]
     problems += _check_blobs(model, blobs, files)
+    problems += _check_signatures(model, {file.path for file in files})
     problems += [
         Problem(path, "extra", "not in the manifest")
         for path in sorted(_present(model.path) - {f.path for f in files} - _BESIDE)
     ]
     return problems
+
+
+def _check_signatures(model: InstalledModel, listed: set[str]) -> Iterator[Problem]:
+    """Signatures that are kept beside the manifest must be those of these files.
+
+    Whose they are was asked at installation, and may have been changed by the user since.
+    """
+    path = model.path / SIGNATURES
+    if SIGNATURES in listed or not path.is_file():
+        return
+    from axon_client.trust import check_kept  # most models have none, and keys take a while
+
+    with path.open("rb") as file:
+        verdict = check_kept(file.read(_MOST_KEPT), model.manifest, "require")
+    if verdict.state in ("altered", "malformed"):
+        yield Problem(SIGNATURES, "signature", verdict.message)
 
 
 def is_as_listed(model: InstalledModel, blobs: Path) -> bool:
