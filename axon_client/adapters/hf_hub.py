@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from axon_client import credentials
+from axon_client import config, credentials
 from axon_client.adapters.hf_version import Refs
-from mlos_core.errors import Unavailable, Unsupported
+from mlos_core.errors import ConfigError, Unavailable, Unsupported
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -166,6 +166,11 @@ class Hub:
         """Ask, again if it may help; what the hub refuses is huggingface_hub's error."""
         from axon_client.adapters import hf_faults, hf_session
 
+        if config.load().offline:
+            raise ConfigError(
+                f"axon is offline, so {self.endpoint} is not asked",
+                hint="axon config unset offline, or unset AXON_OFFLINE",
+            )
         for pause in (*PAUSES_S, None):
             try:
                 with hf_session.explained(self.endpoint), hf_session.bounded(self.endpoint):

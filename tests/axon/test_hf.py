@@ -20,6 +20,7 @@ from axon_client.errors import IntegrityError
 from axon_client.spec import PackageSpec, parse
 from axon_client.store import Store
 from mlos_core.errors import (
+    ConfigError,
     InvalidInput,
     MlosError,
     NotFound,
@@ -95,7 +96,7 @@ def taken(spec, **choice):
 # --- the reference --------------------------------------------------------------------
 
 
-def hf_download(hub, repo, folder, token=""):
+def hf_download(hub, repo, folder, *options):
     """What the real command brings, by path."""
     environment = {
         **os.environ,
@@ -104,9 +105,7 @@ def hf_download(hub, repo, folder, token=""):
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_UPDATE_CHECK": "1",
     }
-    if token:
-        environment["HF_TOKEN"] = token
-    command = [str(Path(sys.executable).with_name("hf")), "download", repo]
+    command = [str(Path(sys.executable).with_name("hf")), "download", repo, *options]
     subprocess.run(
         [*command, "--local-dir", str(folder)],
         env=environment,
@@ -127,6 +126,17 @@ def test_the_hf_command_and_axon_end_with_the_same_bytes(hub, files, tmp_path):
     assert set(ours) == {"model.onnx", "config.json", "tokenizer.json", "README.md", "LICENSE"}
     assert ours == {path: reference[path] for path in ours}
     assert reference == files
+
+
+def test_names_that_need_quoting_and_other_revisions_come_through_both_alike(hub, files, tmp_path):
+    odd = ("a b.json", "zahl-ü.json", "c#d.txt", "e%20f.json", "g+h.json", "sub dir/i&j=k.txt")
+    repo = hub.add("ada/digits", {**files, **{path: path.encode() for path in odd}}, tag="v1.0.0")
+    repo.commit({"model.onnx": files["model.onnx"]})
+    model = axon_client.install("hf/ada/digits@1.0.0")
+    reference = hf_download(hub, "ada/digits", tmp_path / "reference", "--revision", "v1.0.0")
+    ours = {f.path: (model.path / f.path).read_bytes() for f in model.manifest.spec.format.files}
+    assert set(odd[:5]) <= set(ours)
+    assert ours == {path: reference[path] for path in ours}
 
 
 @pytest.mark.network
@@ -577,6 +587,15 @@ def test_a_hub_that_stumbles_is_asked_again(hub, files):
     repo = hub.add("ada/digits", files)
     hub.faults += [(502, {}, b""), (503, {}, b"")]
     assert resolve("hf/ada/digits").revision == repo.branches["main"]
+
+
+def test_offline_the_hub_is_not_asked(hub, files, monkeypatch):
+    hub.add("ada/digits", files)
+    monkeypatch.setenv("AXON_OFFLINE", "1")
+    for question in (lambda: resolve("hf/ada/digits"), lambda: HfAdapter().search("digits", 5)):
+        with pytest.raises(ConfigError, match="offline"):
+            question()
+    assert hub.requests == []
 
 
 def test_pages_without_end_are_not_followed(hub, monkeypatch):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BUSL-1.1
 import hashlib
+import pickle
 
 import pytest
 
@@ -135,6 +136,14 @@ def test_a_path_that_does_not_exist_is_not_found(home, tmp_path):
 def test_a_file_that_is_no_model_is_refused(home, folder):
     with pytest.raises(InvalidInput, match=r"config\.json"):
         axon_client.install(str(folder / "config.json"))
+
+
+def test_a_pickle_is_refused_with_the_reason_unless_it_is_allowed(home, tmp_path):
+    path = tmp_path / "model.pkl"
+    path.write_bytes(pickle.dumps({"weights": [1, 2]}))
+    with pytest.raises(InvalidInput, match="pickle") as caught:
+        axon_client.install(str(path))
+    assert "--allow-pickle" in caught.value.hint
 
 
 def test_a_broken_onnx_file_is_not_installed(home, store, folder):
