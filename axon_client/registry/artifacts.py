@@ -9,10 +9,12 @@ What is no model is kept as a document alone.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -34,9 +36,11 @@ from axon_client.registry.latest import check_tag, check_version
 from axon_client.registry.problems import missing_blobs
 from axon_client.registry.publishing import publish
 from axon_client.registry.records import Document
+from axon_client.unpacking import Limits
 from mlos_core.errors import AlreadyExists, InvalidInput, NotFound
 
 _KEPT: Final = 256
+_LEFT_BEHIND_S: Final = 24 * 3600.0
 
 
 class Artifacts:
@@ -265,17 +269,31 @@ class Artifacts:
 
     def _describe(self, artifact: Artifact, package: Metadata, title: str) -> Manifest:
         """The manifest of what another tool packed, from its layers' files."""
-        with tempfile.TemporaryDirectory(dir=self._blobs.uploads.folder) as folder:
-            known = self._laid_out(artifact, Path(folder))
+        with self._room() as folder:
+            known = self._laid_out(artifact, folder)
             manifest = layout.describe(self._read(artifact.config), package, title)
-            return complete(manifest, Path(folder), known=known)
+            return complete(manifest, folder, known=known)
+
+    @contextmanager
+    def _room(self) -> Iterator[Path]:
+        """A folder for a while. Those that a killed server left are gone after a day."""
+        parent = self._blobs.root.parents[1] / "unpacking"
+        parent.mkdir(exist_ok=True)
+        for old in parent.iterdir():
+            with suppress(FileNotFoundError):
+                if old.stat().st_mtime < time.time() - _LEFT_BEHIND_S:
+                    shutil.rmtree(old, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=parent) as folder:
+            yield Path(folder)
 
     def _laid_out(self, artifact: Artifact, folder: Path) -> dict[str, ModelFile]:
+        """The files of all layers, those of archives as new blobs."""
         known, names = {}, Names()
+        limits = Limits(total_bytes=shutil.disk_usage(folder).free // 4)
         for layer in artifact.layers:
             blob = self._blobs.root / layer.sha256
             if layer.is_archive:
-                for file in extract_tar(blob, folder, lambda count: None, known=names):
+                for file in extract_tar(blob, folder, lambda count: None, limits, names):
                     self._blobs.put(folder / file.path, file.sha256)
                     known[file.path] = file
                 continue
