@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from axon_client import config
+from axon_client.config_text import convert
 from axon_client.lock import locked
 from mlos_core.errors import ConfigError, NotFound
 
@@ -96,7 +97,7 @@ def put(home: Path, key: str, text: str) -> Any:
         ConfigError: it cannot have that value.
     """
     *folders, last = _place(key, keys(home))
-    value = config.convert(key, text, key)
+    value = convert(key, text, key)
 
     def change(values: dict[str, Any]) -> None:
         part = values

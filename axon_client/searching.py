@@ -43,13 +43,13 @@ def chosen(
     """What makes each source that is to be searched, by its name.
 
     Without a choice these are the configured registries: a query may be nobody else's
-    business. Where there are none it is the public hub.
+    business. Where there are none it is the public hub. OCI registries know no search.
 
     Raises:
         NotFound: a registry or source of that name does not exist.
     """
     if not registries and not sources:
-        registries = list(settings.registries)
+        registries = [name for name, entry in settings.registries.items() if entry.kind != "oci"]
         sources = [] if registries else [PUBLIC]
     made: dict[str, Callable[[], Adapter]] = {}
     for name in registries:

@@ -150,6 +150,7 @@ def test_without_registries_the_public_hub_is_searched(home):
 def test_with_registries_nobody_else_is_asked(hub, home):
     from axon_client import config
 
+    add(home, box={"url": "https://box.example.org", "kind": "oci"})
     assert list(searching.chosen([], [], config.load(home))) == ["hub"]
     with pytest.raises(NotFound):
         searching.chosen(["none"], [], config.load(home))
