@@ -13,7 +13,7 @@ from axon_client.introspect.zipped import Members, members_of
 from mlos_core.errors import LoadFailed
 
 ZIP: Final = b"PK\x03\x04"
-_MOST_PICKLE: Final = 64 << 20
+_MOST_PICKLE: Final = 16 << 20
 _RUNS_CODE: Final = "a pickle says no more without running the code in it"
 
 

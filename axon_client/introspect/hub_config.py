@@ -11,7 +11,7 @@ import msgspec
 
 from axon_client.introspect.header import Header
 
-_MOST: Final = 8 << 20
+_MOST: Final = 4 << 20
 _CONTEXT: Final = (
     "max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length",
 )  # fmt: skip

@@ -16,7 +16,7 @@ from axon_client.introspect.zipped import members_of
 from axon_client.manifest import IO, IOSpec
 from mlos_core.errors import LoadFailed
 
-_MOST_CONFIG: Final = 32 << 20
+_MOST_CONFIG: Final = 8 << 20
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _CODE_IN_HDF5: Final = re.compile(rb'"class_name":\s*"(?:Lambda"|__lambda__"|[^"\\]{0,64}\\u)')
 _NO_WEIGHTS: Final = "the weights lie in HDF5, which axon does not read: parameters are not counted"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickletools
 from typing import Any, Final, NamedTuple
 
-_MOST_STEPS: Final = 4_000_000
+_MOST_STEPS: Final = 2_000_000
 _STORAGES: Final = {
     "FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16",
     "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32",

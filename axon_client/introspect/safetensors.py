@@ -19,7 +19,7 @@ from axon_client.introspect.shards import shards_of
 from mlos_core.errors import LoadFailed
 
 _KIND: Final = "a safetensors file"
-_MOST_HEADER: Final = 32 << 20
+_MOST_HEADER: Final = 16 << 20
 _DTYPES: Final = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
     "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32",

@@ -18,6 +18,10 @@ _MOST_LISTED: Final = 16 << 20
 """Bytes of the list of members; a model with a hundred thousand tensors has less."""
 _END: Final = b"PK\x05\x06"
 _END64: Final = b"PK\x06\x06"
+_NO_ZIP: Final = (
+    zipfile.BadZipFile, ValueError, struct.error, OverflowError, NotImplementedError, OSError
+)  # fmt: skip
+"""What zipfile raises of files that are damaged."""
 _FARTHEST: Final = (1 << 16) + 22 + 20 + 56
 
 
@@ -49,9 +53,7 @@ class Members:
         try:
             with self._archive.open(member) as file:
                 return file.read(size)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-            raise LoadFailed(f"{self._name}: {member} is damaged: {error}") from error
-        except (KeyError, NotImplementedError) as error:
+        except (*_NO_ZIP, zlib.error, EOFError, KeyError, RuntimeError) as error:
             raise LoadFailed(f"{self._name}: {member} cannot be read: {error}") from error
 
 
@@ -63,14 +65,17 @@ def members_of(path: Path, kind: str) -> Iterator[Members]:
         LoadFailed: it is none, and so not of its `kind`.
     """
     try:
-        with path.open("rb") as file:
-            _check_list(file)
-            with zipfile.ZipFile(file) as archive:
-                yield Members(archive, path.name)
-    except (zipfile.BadZipFile, UnicodeDecodeError, struct.error, OverflowError) as error:
-        raise refusal(path, kind, error) from error
+        file = path.open("rb")
     except OSError as error:
-        raise LoadFailed(f"{path.name} cannot be read: {error.strerror or error}") from error
+        raise LoadFailed(f"{path.name} cannot be read: {error.strerror}") from error
+    with file:
+        try:
+            _check_list(file)
+            archive = zipfile.ZipFile(file)
+        except _NO_ZIP as error:
+            raise refusal(path, kind, error) from error
+        with archive:
+            yield Members(archive, path.name)
 
 
 def _check_list(file: BinaryIO) -> None:

@@ -219,8 +219,8 @@ def test_a_member_that_unpacks_to_too_much_is_refused(tmp_path):
     path = tmp_path / "bomb.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr("a/constants.pkl", b"")
-        out.writestr("a/data.pkl", bytes((64 << 20) + 1))
-    with pytest.raises(LoadFailed, match="larger than 64 MiB"):
+        out.writestr("a/data.pkl", bytes((16 << 20) + 1))
+    with pytest.raises(LoadFailed, match="larger than 16 MiB"):
         read(path, "torchscript")
 
 
