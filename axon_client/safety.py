@@ -1,24 +1,14 @@
 # SPDX-License-Identifier: BUSL-1.1
 """Which files may run code when they are opened, and why.
 
-| file | by default | why |
-|---|---|---|
-| `.onnx`, `.gguf`, `.safetensors`, `.tflite` | installed | data: weights, and a graph of operators that the runtime brings |
-| TorchScript (`.pt`, `.jit`, `.ts`) | installed | holds code, but its interpreter reaches neither files nor processes |
-| `torch.export` (`.pt2`) | installed | a graph; its example inputs are a pickle, which is opened as tensors only |
-| compiled packages (`.pt2` with machine code) | refused | a library that loading runs |
-| checkpoints (`.pt`, `.pth`, `.bin`, `.ckpt` of PyTorch) | refused | a pickle: opening it runs what is in it |
-| `.pkl`, `.pickle`, `.joblib`, `.dill`, `.cloudpickle`, `.skops` | refused | the same |
-| `.npy`, `.npz` with arrays of objects | refused | the objects are pickled |
-| `.keras`, `.h5` | installed | layers by name, and weights |
-| `.keras`, `.h5` with a Lambda layer | refused | the layer is Python byte code |
-| SavedModel | installed | a graph of TensorFlow's own operators |
-| SavedModel that calls Python, or reads or writes files | refused | the graph reaches out of itself |
+Pickles are, whatever they are called; so are arrays of objects, compiled programs, Lambda layers
+of Keras, and graphs of TensorFlow that call Python or reach files. The table of all formats is
+in `docs/formats.md`.
 
 The content decides, not the name, wherever the content can be told apart without opening it.
 A Jinja template (in GGUF, or beside a tokenizer) is rendered in a sandbox; Python modules that
 a `config.json` names in `auto_map` are imported by nobody here.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 
