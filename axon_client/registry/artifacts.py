@@ -25,8 +25,10 @@ from axon_client import manifest as manifests
 from axon_client.archive import extract_tar
 from axon_client.describe import complete
 from axon_client.manifest import Manifest, Metadata, ModelFile
+from axon_client.oci import artifact as artifacts
 from axon_client.oci import layout, media
-from axon_client.oci.layout import Artifact, Packed, digest_of
+from axon_client.oci.artifact import Artifact, Descriptor, digest_of
+from axon_client.oci.layout import Packed
 from axon_client.oci.reference import DIGEST, TAG, tag_of
 from axon_client.paths import Names
 from axon_client.registry.blobs import Blobs
@@ -177,7 +179,7 @@ class Artifacts:
             AlreadyExists: its version is published with another content.
         """
         title, digest = f"{repository}:{reference}", digest_of(body)
-        artifact = layout.parse(body, title)
+        artifact = artifacts.parse(body, title)
         if DIGEST.fullmatch(reference):
             if reference != digest:
                 raise InvalidInput(f"the manifest has the digest {digest}, not {reference}")
@@ -208,7 +210,7 @@ class Artifacts:
         if missing:
             raise missing_blobs(title, list(missing))
 
-    def _size(self, part: layout.Descriptor) -> int | None:
+    def _size(self, part: Descriptor) -> int | None:
         return self._blobs.size(part.sha256)
 
     def _check_free(self, repository: str, tag: str) -> None:
@@ -234,7 +236,9 @@ class Artifacts:
             data = manifests.encode(self._describe(artifact, package, f"{repository}:{tag}"))
         elif said.title != f"{namespace}/{name}@{version}":
             data = manifests.encode(_renamed(said, package))
-        signatures = layout.signatures_of(artifact) if own and digest_of(data) == own.digest else ()
+        signatures = (
+            artifacts.signatures_of(artifact) if own and digest_of(data) == own.digest else ()
+        )
         moving = [] if tag_of(version) == tag else [tag]
         publish(
             self._database,
@@ -261,7 +265,7 @@ class Artifacts:
             )
         return stated
 
-    def _read(self, part: layout.Descriptor) -> bytes:
+    def _read(self, part: Descriptor) -> bytes:
         if part.size > manifests.MAX_BYTES:
             return b""
         with self._blobs.open(part.sha256) as file:

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from axon_client.oci.layout import MAX_BYTES
+from axon_client.oci.artifact import MAX_BYTES
 from axon_client.oci.reference import DIGEST
 from axon_client.registry import problems
 from axon_client.registry.access import Access, Identity

@@ -101,7 +101,8 @@ _FIRST: Final = (
         owner TEXT NOT NULL,
         sha256 TEXT NOT NULL,
         size INTEGER NOT NULL,
-        expires REAL NOT NULL
+        expires REAL NOT NULL,
+        finished INTEGER NOT NULL DEFAULT 0
     ) WITHOUT ROWID
     """,
     """

@@ -4,7 +4,8 @@
 Guarantees: bytes are appended where the last ones ended and nowhere else, by one writer at a
 time; only the token that began an upload sees it; a file that has the wrong digest is thrown
 away. An upload that nothing is added to expires. After a crash it goes on where its file
-ends, and its digest is then computed from the file.
+ends, and its digest is then computed from the file. Who asks again, because an answer was
+lost, gets the same answer: for the same file the same upload, for a finished one its digest.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from axon_client.hashing import hash_file
 from axon_client.lock import try_lock
@@ -27,6 +28,9 @@ from axon_client.registry.limits import Limits
 from axon_client.registry.problems import WrongDigest, WrongOffset
 from axon_client.registry.writer import UNKNOWN, Digest, Upload, Writer, full
 from mlos_core.errors import NotFound, Overloaded, PayloadTooLarge
+
+REMEMBERED_S: Final = 3600.0
+"""How long a finished upload answers; a client that lost the answer asks again by then."""
 
 
 class Uploads:
@@ -58,7 +62,7 @@ class Uploads:
         self._guard = threading.Lock()
 
     def start(self, owner: str, sha256: str = "", size: int = UNKNOWN) -> Upload:
-        """Begin an upload; `owner` is the id of a token.
+        """Begin an upload, or go on with the one of that file; `owner` is the id of a token.
 
         Raises:
             PayloadTooLarge: the announced size is not allowed.
@@ -71,6 +75,8 @@ class Uploads:
             raise full()
         upload = Upload(secrets.token_hex(16), sha256, size, 0)
         with self._database.write() as connection:
+            if begun := self._begun(connection, owner, sha256, size):
+                return begun
             self._check_count(connection, owner)
             connection.execute(
                 "INSERT INTO uploads (id, owner, sha256, size, expires) VALUES (?, ?, ?, ?, ?)",
@@ -81,9 +87,22 @@ class Uploads:
             self._digests[upload.id] = Digest()
         return upload
 
+    def _begun(
+        self, connection: sqlite3.Connection, owner: str, sha256: str, size: int
+    ) -> Upload | None:
+        row = connection.execute(
+            "SELECT id FROM uploads WHERE owner = ? AND sha256 = ? AND sha256 <> '' AND size = ?"
+            " AND expires > ? AND NOT finished",
+            (owner, sha256, size, self._clock()),
+        ).fetchone()
+        with suppress(FileNotFoundError):
+            if row is not None:
+                return Upload(row["id"], sha256, size, self._path(row["id"]).stat().st_size)
+        return None
+
     def _check_count(self, connection: sqlite3.Connection, owner: str) -> None:
         all_, own = connection.execute(
-            "SELECT count(*), coalesce(sum(owner = ?), 0) FROM uploads", (owner,)
+            "SELECT count(*), coalesce(sum(owner = ?), 0) FROM uploads WHERE NOT finished", (owner,)
         ).fetchone()
         if all_ >= self._limits.uploads or own >= self._limits.uploads_each:
             raise Overloaded(
@@ -99,11 +118,14 @@ class Uploads:
         """
         with self._database.read() as connection:
             row = connection.execute(
-                "SELECT sha256, size FROM uploads WHERE id = ? AND owner = ? AND expires > ?",
+                "SELECT sha256, size, finished FROM uploads"
+                " WHERE id = ? AND owner = ? AND expires > ?",
                 (key, owner, self._clock()),
             ).fetchone()
-        if row is not None:
-            with suppress(FileNotFoundError):
+        if row is not None and row["finished"]:
+            return Upload(key, row["sha256"], row["size"], row["size"], finished=True)
+        with suppress(FileNotFoundError):
+            if row is not None:
                 return Upload(key, row["sha256"], row["size"], self._path(key).stat().st_size)
         raise NotFound("there is no such upload", hint="begin it again; it may have expired")
 
@@ -117,10 +139,8 @@ class Uploads:
             Overloaded: somebody else is appending.
         """
         with self._exclusive(key, owner) as (file, upload):
-            if offset != upload.offset:
-                error = WrongOffset(f"the upload goes on at byte {upload.offset}, not {offset}")
-                error.offset = upload.offset
-                raise error
+            if file is None or offset != upload.offset:
+                raise _elsewhere(upload, f"the upload goes on at byte {upload.offset}")
             with self._database.write() as connection:
                 connection.execute(
                     "UPDATE uploads SET expires = ? WHERE id = ?", (self._end(), key)
@@ -144,22 +164,34 @@ class Uploads:
         """
         with self._exclusive(key, owner) as (file, upload):
             if upload.size not in (UNKNOWN, upload.offset):
-                error = WrongOffset(f"the upload has {upload.offset} of {upload.size} bytes")
-                error.offset = upload.offset
-                raise error
-            os.fsync(file.fileno())
-            path = self._path(key)
-            digest = self._digest(key).at(upload.offset) or hash_file(path)
-            promised = {upload.sha256, sha256} - {""}
-            if promised - {digest}:
+                raise _elsewhere(upload, f"the upload has {upload.offset} of {upload.size} bytes")
+            digest = upload.sha256 if file is None else self._hashed(file, upload)
+            promised = {upload.sha256, sha256} - {"", digest}
+            if promised:
                 self.forget(key)
                 raise WrongDigest(
                     f"the upload has the digest {digest}, not {promised.pop()}",
                     hint="it was thrown away: upload the file again",
                 )
-            self._adopt(path, digest)
-            self.forget(key)
+            if file is not None:
+                self._adopt(self._path(key), digest)
+                self._note(key, digest, upload.offset)
             return digest
+
+    def _hashed(self, file: IO[bytes], upload: Upload) -> str:
+        os.fsync(file.fileno())
+        known = self._digest(upload.id).at(upload.offset)
+        return known or hash_file(self._path(upload.id))
+
+    def _note(self, key: str, digest: str, size: int) -> None:
+        """Remember for a while that an upload is finished."""
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE uploads SET finished = 1, sha256 = ?, size = ?, expires = ? WHERE id = ?",
+                (digest, size, self._clock() + REMEMBERED_S, key),
+            )
+        with self._guard:
+            self._digests.pop(key, None)
 
     def cancel(self, key: str, owner: str) -> None:
         """Throw an upload away.
@@ -199,12 +231,17 @@ class Uploads:
         return [row[0] for row in rows]
 
     @contextmanager
-    def _exclusive(self, key: str, owner: str) -> Iterator[tuple[IO[bytes], Upload]]:
-        self.get(key, owner)
+    def _exclusive(self, key: str, owner: str) -> Iterator[tuple[IO[bytes] | None, Upload]]:
+        """An upload and its file, for nobody else meanwhile; no file if it is finished."""
+        upload = self.get(key, owner)
+        if upload.finished:
+            yield None, upload
+            return
         with self._opened(key) as file:
             if not try_lock(file):
                 raise Overloaded("this upload is being written to", hint="ask again for its offset")
-            yield file, self.get(key, owner)
+            upload = self.get(key, owner)  # it may have ended before the lock was free
+            yield (None if upload.finished else file), upload
 
     def _opened(self, key: str) -> IO[bytes]:
         try:
@@ -223,3 +260,9 @@ class Uploads:
 
     def _end(self) -> float:
         return self._clock() + self._limits.upload_life
+
+
+def _elsewhere(upload: Upload, message: str) -> WrongOffset:
+    error = WrongOffset(message, hint="go on at Upload-Offset")
+    error.offset = upload.offset
+    return error

@@ -19,13 +19,15 @@ _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 class Upload(msgspec.Struct, frozen=True):
     """An upload: what was announced, and how many bytes are here.
 
-    `sha256` is empty and `size` is `UNKNOWN` where that is only said at the end.
+    `sha256` is empty and `size` is `UNKNOWN` where that is only said at the end. One that is
+    `finished` is a blob by now.
     """
 
     id: str
     sha256: str
     size: int
     offset: int
+    finished: bool = False
 
 
 class Digest:

@@ -101,9 +101,9 @@ class Writing:
         upload = await run_in_threadpool(start, who.id, wanted.sha256, wanted.size)
         location = f"/api/v1/uploads/{upload.id}"
         return reply(
-            {"exists": False, "location": location, "offset": 0},
+            {"exists": False, "location": location, "offset": upload.offset},
             201,
-            {"location": location, "upload-offset": "0"},
+            {"location": location, "upload-offset": str(upload.offset)},
         )
 
     def progress(self, request: Request) -> Response:

@@ -39,7 +39,6 @@ def test_an_upload_in_pieces_becomes_a_blob(publisher, web):
     done = publisher.web("PUT", location)
     assert (done.status_code, done.headers["location"]) == (201, BLOB)
     assert web.get(BLOB).content == WEIGHTS
-    assert publisher.web("HEAD", location).status_code == 404
 
 
 def test_what_is_there_needs_no_upload(publisher):
@@ -240,3 +239,40 @@ def test_an_upload_expires_unless_bytes_come(site, tmp_path):
 def test_an_upload_of_no_such_name_is_not_found(publisher, key):
     assert publisher.web("PUT", f"/api/v1/uploads/{key}").status_code == 404
     assert publisher.web("DELETE", f"/api/v1/uploads/{key}").status_code == 404
+
+
+def test_who_lost_the_answer_to_the_end_asks_again(publisher, error):
+    location = start(publisher)
+    publisher.patch(location, 0, WEIGHTS)
+    first, again = (publisher.web("PUT", location) for _ in range(2))
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert publisher.web("HEAD", location).headers["upload-offset"] == str(len(WEIGHTS))
+    answer = publisher.patch(location, 0, WEIGHTS)
+    assert error(answer) == "wrong_offset"
+    assert answer.headers["upload-offset"] == str(len(WEIGHTS))
+    assert publisher.web("DELETE", location).status_code == 204
+    assert publisher.web("HEAD", location).status_code == 404
+
+
+def test_who_lost_the_place_of_an_upload_is_told_it_again(publisher, login):
+    location = start(publisher)
+    publisher.patch(location, 0, WEIGHTS[:1000])
+    again = publisher.begin(WEIGHTS)
+    assert (again.status_code, again.headers["location"]) == (201, location)
+    assert (again.headers["upload-offset"], again.json()["offset"]) == ("1000", 1000)
+    assert start(Publisher(login("publish:*"))) != location
+
+
+def test_finished_uploads_do_not_count_and_are_forgotten_in_time(site, tmp_path):
+    now = [1000.0]
+    limits = Limits(uploads=1, upload_life=100)
+    uploads = Blobs(tmp_path / "other", site.database, limits, lambda: now[0]).uploads
+    for text in (b"1", b"2"):
+        key = uploads.start("me").id
+        with uploads.append(key, "me", 0) as writer:
+            writer.write(text)
+        uploads.finish(key, "me")
+    now[0] += 4000
+    uploads.expire()
+    with pytest.raises(NotFound):
+        uploads.get(key, "me")
