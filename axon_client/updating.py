@@ -80,6 +80,12 @@ def chosen(texts: Sequence[str], installed: Sequence[InstalledModel]) -> list[Pa
     return found
 
 
+def current(store: Store, package: PackageSpec) -> InstalledModel:
+    """The highest installed version of a package that is installed."""
+    (newest,) = current_ones(store.versions(package))
+    return InstalledModel(newest, store.folder(newest))
+
+
 def plan(wanted: Iterable[PackageSpec], store: Store, *, latest: bool = False) -> list[Move]:
     """Which versions to go to.
 

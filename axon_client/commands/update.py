@@ -123,7 +123,7 @@ def update(
         )
         return
     if not lines:
-        render.show("everything is up to date")
+        render.show("nothing newer fits; 'axon outdated' shows what else there is")
     from axon_client.register import describe_swaps
 
     render.show(*(_line(one) for one in lines), *describe_swaps(swaps))
@@ -153,7 +153,7 @@ def _update_project(
     if dry_run:
         return [], lines
     done, _ = work.sync(project, store, progress=progress)
-    moved = {change.name for change in changes}
+    moved = {change.name for change in changes} | (loose or set())
     return [one.model for one in done if one.package.name in moved], lines
 
 
@@ -165,7 +165,12 @@ def _update_installed(
     wanted = updating.chosen(texts, store.installed())
     moves = updating.plan(wanted, store, latest=latest)
     lines = [move.as_dict() for move in moves]
-    return ([] if dry_run else updating.carry_out(moves, store, progress)), lines
+    if dry_run:
+        return [], lines
+    # What is named is served in its newest version even if only the swap failed the last time.
+    moving = {move.before.title for move in moves}
+    stay = [updating.current(store, spec) for spec in wanted if texts and spec.title not in moving]
+    return updating.carry_out(moves, store, progress) + stay, lines
 
 
 def swap_served(models: Sequence[InstalledModel], socket: str | None) -> list[Swapped]:

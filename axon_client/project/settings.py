@@ -7,7 +7,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -35,7 +35,7 @@ class About(_Part, frozen=True):
     """What the project is called, should it become a package itself."""
 
     name: Name = ""
-    namespace: Namespace | str = ""
+    namespace: Namespace | Literal[""] = ""
     version: Version = "0.1.0"
     description: str = ""
 
@@ -54,7 +54,7 @@ class Wish(_Part, frozen=True):
     version: str = ""
     path: str = ""
     url: str = ""
-    sha256: Digest | str = ""
+    sha256: Digest | Literal[""] = ""
     include: list[str] = []
     pickles: bool = False
 

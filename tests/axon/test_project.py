@@ -10,8 +10,9 @@ import pytest
 from axon_served import answering, files_of, serving
 
 from axon_client import cli, config_file
+from axon_client.prepare import prepared
 from axon_client.project import load, load_lock, locked, record, settings
-from axon_client.publish import prepared, publish
+from axon_client.publish import publish
 from axon_client.remote import Remote
 from axon_client.spec import PathSpec
 from axon_client.store import Store
@@ -448,6 +449,8 @@ def test_a_project_is_found_from_the_folders_in_it(work, monkeypatch):
         ('[models]\n"a/b" = { sha256 = "' + "0" * 64 + '" }', "belongs to a url"),
         ('[models]\n"a/b" = { verison = "1" }', "verison"),
         ('[modles]\n"a/b" = "1"', "modles"),
+        ('[project]\nnamespace = "a b"', "namespace"),
+        ('[models]\n"a/b" = { url = "https://x.test/m", sha256 = "00" }', "sha256"),
         ('[registries.pypi]\nurl = "https://x.test"\nnamespaces = ["a"]', "source of its own"),
         ('[registries.r]\nurl = "https://x.test"\nnamespaces = ["hf"]', "source of its own"),
         ('[registries.r]\nurl = "https://x.test"', "which namespaces"),

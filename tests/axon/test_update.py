@@ -210,6 +210,17 @@ def test_what_a_daemon_serves_is_swapped_live(shop, home, daemon, capsys):
     assert (swap["version"], swap["new_version"]) == ("1.0.0", "1.1.0")
 
 
+def test_naming_a_model_swaps_what_is_served_in_an_older_version(shop, home, daemon):
+    shop.offer("a/m", "1.0.0", "1.1.0")
+    assert axon("install", "a/m@1.0.0") == 0
+    serve(daemon, Store(home).installed()[0])
+    assert axon("update", "--no-swap") == 0
+    assert axon("update") == 0
+    assert daemon.swapped == []
+    assert axon("update", "m") == 0
+    assert [swap["new_version"] for swap in daemon.swapped] == ["1.1.0"]
+
+
 def test_no_swap_leaves_the_daemon_alone(shop, home, daemon):
     shop.offer("a/m", "1.0.0", "1.1.0")
     assert axon("install", "a/m@1.0.0") == 0
