@@ -8,35 +8,32 @@ owns a namespace decides what is installed under it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
 from axon_client import manifest as manifests
-from axon_client.adapters.base import RemoteFile, Resolved, Version
-from axon_client.archive import extract_tar
+from axon_client.adapters.base import Resolved, Version
 from axon_client.describe import complete
 from axon_client.errors import IntegrityError
 from axon_client.manifest import Manifest, Metadata
+from axon_client.oci import artifact as artifacts
 from axon_client.oci import layout, media
+from axon_client.oci.artifact import Artifact
 from axon_client.oci.client import Repository
-from axon_client.oci.layout import Artifact, Descriptor
+from axon_client.oci.layers import Layers, raw_files
 from axon_client.oci.reference import TAG, place_of, tag_of
 from axon_client.pack import check_files
-from axon_client.paths import Names
 from axon_client.progress import Progress
 from axon_client.spec import PackageSpec, PathSpec, UrlSpec, kind_of
 from axon_client.store import Stage
 from axon_client.versions import best, parse
-from mlos_core.errors import InvalidInput, NotFound, PermissionDenied
+from mlos_core.errors import InvalidInput, NotFound
 
 LATEST: Final = "latest"
-T = TypeVar("T")
 _PINNED: Final = re.compile(r"sha256-[0-9a-f]{64}")
 """The version of what has only its digest."""
-_MOST_RENEWALS: Final = 16
 
 
 class OciAdapter:
@@ -63,7 +60,7 @@ class OciAdapter:
                 data, digest = _latest_as(repository, package)
                 reference = digest
             title = f"{repository.place}@{reference}"
-            artifact = layout.parse(data, title)
+            artifact = artifacts.parse(data, title)
             named = package.at(_version(repository, artifact, digest, reference, package.version))
             own = artifact.manifest_layer
             manifest = repository.blob(own.digest, own.size) if own else b""
@@ -72,7 +69,7 @@ class OciAdapter:
                 url=f"{repository.base}/manifests/{digest}",
                 kind="oci",
                 revision=digest,
-                files=_raw_files(repository, artifact, ()),
+                files=raw_files(repository, artifact),
                 manifest=manifest,
                 signatures=_signatures(artifact, manifest, named),
                 dependencies=_dependencies(manifest, title),
@@ -90,10 +87,10 @@ class OciAdapter:
         with self._open(package) as repository:
             data, digest = repository.manifest(found.revision)
             title = f"{repository.place}@{digest}"
-            artifact = layout.parse(data, title)
+            artifact = artifacts.parse(data, title)
             assert found.package is not None
             manifest = _manifest(repository, artifact, found, title)
-            _Layers(repository, digest, stage, progress).bring(artifact)
+            Layers(repository, digest, stage, progress).bring(artifact)
         check_files(manifest, list(stage.known.values()), title)
         return complete(
             manifest, stage.files, progress, stage.known, allow_pickle=stage.allow_pickle
@@ -138,7 +135,7 @@ def _reference(repository: Repository, package: PackageSpec) -> str:
 def _artifact(repository: Repository, reference: str) -> tuple[bytes, str]:
     data, digest = repository.manifest(reference)
     if b'"manifests"' in data and b'"layers"' not in data:
-        inner = layout.only_of(data, f"{repository.place}@{reference}")
+        inner = artifacts.only_of(data, f"{repository.place}@{reference}")
         return repository.manifest(inner)
     return data, digest
 
@@ -152,7 +149,7 @@ def _latest_as(repository: Repository, package: PackageSpec) -> tuple[bytes, str
     if package.version != LATEST and kind_of(package.version) == "exact":
         with suppress(NotFound):
             data, digest = _artifact(repository, LATEST)
-            artifact = layout.parse(data, str(repository.place))
+            artifact = artifacts.parse(data, str(repository.place))
             if _version(repository, artifact, digest, LATEST, LATEST) == package.version:
                 return data, digest
     raise NotFound(f"{repository.place} has no tag {tag_of(package.version)!r}")
@@ -189,7 +186,7 @@ def _signatures(
     same_name = title.endswith(f"/{package.name}") or f"/{package.title}".endswith(title)
     if not same_name or tag_of(about.version) != tag_of(package.version):
         return ()
-    return layout.signatures_of(artifact)
+    return artifacts.signatures_of(artifact)
 
 
 def _dependencies(manifest: bytes, title: str) -> tuple[str, ...]:
@@ -207,7 +204,7 @@ def _manifest(repository: Repository, artifact: Artifact, found: Resolved, title
         size = min(artifact.config.size, layout.MAX_CONFIG)
         return layout.describe(repository.blob(artifact.config.digest, size), name, title)
     data = found.manifest or repository.blob(own.digest, own.size)
-    if layout.digest_of(data) != own.digest:
+    if artifacts.digest_of(data) != own.digest:
         raise IntegrityError(f"the manifest of {title} is another than its artifact's")
     said = manifests.decode(data, source=title)
     metadata = msgspec.structs.replace(
@@ -218,74 +215,3 @@ def _manifest(repository: Repository, artifact: Artifact, found: Resolved, title
         annotations={**said.metadata.annotations, media.PACKAGE: said.title},
     )
     return msgspec.structs.replace(said, metadata=metadata)
-
-
-def _raw_files(
-    repository: Repository, artifact: Artifact, headers: tuple[tuple[str, str], ...]
-) -> tuple[RemoteFile, ...]:
-    return tuple(
-        _remote(repository, layer, layer.path, headers)
-        for layer in artifact.layers
-        if not layer.is_archive and layer is not artifact.manifest_layer
-    )
-
-
-def _remote(
-    repository: Repository, layer: Descriptor, path: str, headers: tuple[tuple[str, str], ...]
-) -> RemoteFile:
-    url = repository.blob_url(layer.digest)
-    return RemoteFile(path, (url,), layer.size, layer.sha256, headers=headers)
-
-
-class _Layers:
-    """Brings the layers of one artifact into a stage."""
-
-    def __init__(
-        self, repository: Repository, digest: str, stage: Stage, progress: Progress
-    ) -> None:
-        self._repository = repository
-        self._digest = digest
-        self._stage = stage
-        self._progress = progress
-        self._headers = repository.pull_headers(digest)
-        self._names = Names()
-
-    def bring(self, artifact: Artifact) -> None:
-        own = artifact.manifest_layer
-        for index, layer in enumerate(artifact.layers):
-            if layer.is_archive:
-                self._unpack(layer, index)
-            elif layer is not own:
-                self._check(self._names.add(layer.path))
-                self._renewing(lambda x: self._stage.obtain(x, self._progress), layer, layer.path)
-
-    def _unpack(self, layer: Descriptor, index: int) -> None:
-        path = self._renewing(
-            lambda x: self._stage.fetch(x, self._progress), layer, f"layers/{index}"
-        )
-        folder, done = self._stage.scratch / "unpacked" / str(index), 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            self._progress(f"unpack {layer.sha256[:12]}", done, 0)
-
-        for file in extract_tar(path, folder, advance, known=self._names):
-            if file.path != manifests.FILE_NAME:
-                self._stage.adopt(file.path, folder / file.path, file.sha256)
-
-    def _renewing(self, bring: Callable[[RemoteFile], T], layer: Descriptor, path: str) -> T:
-        """Tokens last minutes, downloads hours: what was verified is kept, and it goes on."""
-        for _ in range(_MOST_RENEWALS):
-            try:
-                return bring(_remote(self._repository, layer, path, self._headers))
-            except PermissionDenied:
-                before = self._headers
-                self._headers = self._repository.pull_headers(self._digest, fresh=True)
-                if self._headers == before:
-                    raise
-        return bring(_remote(self._repository, layer, path, self._headers))
-
-    def _check(self, problem: str) -> None:
-        if problem:
-            raise IntegrityError(f"the package is refused: {problem}")

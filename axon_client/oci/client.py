@@ -23,7 +23,7 @@ from axon_client.net.client import Answer, Client
 from axon_client.net.faults import Transient, Unusable, backoff, check_status, explain
 from axon_client.net.options import configured
 from axon_client.oci import media
-from axon_client.oci.layout import MAX_BYTES, digest_of
+from axon_client.oci.artifact import MAX_BYTES, digest_of
 from axon_client.oci.login import Login
 from axon_client.oci.reference import DIGEST, Place
 from mlos_core.errors import AlreadyExists, MlosError, NotFound, ProtocolError

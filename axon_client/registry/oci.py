@@ -29,6 +29,7 @@ from axon_client.registry.blobs import Blobs
 from axon_client.registry.database import Database
 from axon_client.registry.http import feed, number, reply
 from axon_client.registry.limits import Limits
+from axon_client.registry.pushes import Pushes
 from axon_client.registry.ranges import wanted
 from axon_client.registry.sending import FileResponse, extend_deadline
 from axon_client.registry.writer import Upload
@@ -74,7 +75,8 @@ def routes(
 
 class _Oci:
     def __init__(self, database: Database, blobs: Blobs, access: Access, limits: Limits) -> None:
-        self._artifacts = Artifacts(database, blobs)
+        self._artifacts = Artifacts(database)
+        self._pushes = Pushes(database, blobs, self._artifacts)
         self._blobs = blobs
         self._access = access
         self._limits = limits
@@ -156,7 +158,7 @@ class _Oci:
                 raise PayloadTooLarge(f"the manifest is larger than {MAX_BYTES} bytes")
         extend_deadline(request.scope)  # a model of another tool's is unpacked now
         reference = request.path_params["reference"]
-        put = self._artifacts.put
+        put = self._pushes.put
         digest = await run_in_threadpool(put, name, reference, bytes(body), who.id)
         return _made(f"/v2/{name}/manifests/{digest}", digest)
 

@@ -15,7 +15,7 @@ from axon_client import manifest as manifests
 from axon_client import pack
 from axon_client.archive import extract_tar, open_tar, open_zip
 from axon_client.errors import IntegrityError
-from axon_client.oci import layout
+from axon_client.oci import artifact
 from axon_client.unpacking import Limits
 from mlos_core.errors import InvalidInput, Unsupported
 
@@ -40,7 +40,7 @@ def open_case(case, path, target):
     elif case.suffix == ".yaml":
         manifests.load(path)
     else:
-        layout.parse(path.read_bytes(), path.name)
+        artifact.parse(path.read_bytes(), path.name)
 
 
 def refused(case, folder):

@@ -20,7 +20,16 @@ from axon_client.errors import IntegrityError
 from axon_client.installer import install
 from axon_client.manifest import Format, Metadata, ModelFile, Spec
 from axon_client.net import Clock, Options
-from axon_client.oci import challenge, docker_config, layout, media, push, reference, upload
+from axon_client.oci import (
+    artifact,
+    challenge,
+    docker_config,
+    layout,
+    media,
+    push,
+    reference,
+    upload,
+)
 from axon_client.oci.reference import Place
 from axon_client.spec import PackageSpec, parse
 from axon_client.store import Store
@@ -283,13 +292,13 @@ def test_a_signature_is_for_the_package_that_was_signed(registry, url, repositor
 
 def test_layers_that_the_manifest_does_not_list_are_refused(registry, url, onnx):
     packed = offer(registry, "acme/digits", "1.0.0", **{"model.onnx": onnx()})
-    artifact = json.loads(packed.manifest)
-    artifact["layers"].append({**artifact["layers"][1], "annotations": {media.PATH: "evil.py"}})
-    registry.put_manifest("acme/digits", "1.0.1", json.dumps(artifact).encode())
+    made = json.loads(packed.manifest)
+    made["layers"].append({**made["layers"][1], "annotations": {media.PATH: "evil.py"}})
+    registry.put_manifest("acme/digits", "1.0.1", json.dumps(made).encode())
     with pytest.raises(IntegrityError, match=r"evil\.py"):
         install("box/acme/digits@1.0.1")
-    del artifact["layers"][-2:]
-    registry.put_manifest("acme/digits", "1.0.2", json.dumps(artifact).encode())
+    del made["layers"][-2:]
+    registry.put_manifest("acme/digits", "1.0.2", json.dumps(made).encode())
     with pytest.raises(IntegrityError, match="lacks"):
         install("box/acme/digits@1.0.2")
 
@@ -385,24 +394,24 @@ def test_the_same_package_gives_the_same_artifact():
     data, contents = package()
     packed = layout.pack(data)
     assert packed == layout.pack(data)
-    artifact = json.loads(packed.manifest)
-    assert artifact["artifactType"] == media.ARTIFACT
-    layers = {layer["annotations"][media.PATH]: layer for layer in artifact["layers"]}
+    made = json.loads(packed.manifest)
+    assert made["artifactType"] == media.ARTIFACT
+    layers = {layer["annotations"][media.PATH]: layer for layer in made["layers"]}
     assert layers.keys() == {*contents, "manifest.yaml"}
     assert layers["model.onnx"]["digest"] == digest_of(contents["model.onnx"])
     assert layers["model.onnx"]["mediaType"] == WEIGHT + "raw"
     assert layers["README.md"]["mediaType"] == "application/vnd.cncf.model.doc.v1.raw"
-    config = json.loads(packed.blobs[artifact["config"]["digest"]])
+    config = json.loads(packed.blobs[made["config"]["digest"]])
     assert config["descriptor"] == {"name": "digits", "version": "1.0.0", "licenses": ["MIT"]}
-    assert config["modelfs"]["diffIds"] == [layer["digest"] for layer in artifact["layers"]]
+    assert config["modelfs"]["diffIds"] == [layer["digest"] for layer in made["layers"]]
 
 
 def test_signatures_travel_with_the_artifact():
     signatures = [{"key": "ed25519:a", "signature": "b", "manifest_sha256": "c"}]
     packed = layout.pack(package()[0], signatures)
-    assert layout.signatures_of(layout.parse(packed.manifest, "x")) == tuple(signatures)
+    assert artifact.signatures_of(artifact.parse(packed.manifest, "x")) == tuple(signatures)
     damaged = msgspec.structs.replace(packed.artifact, annotations={media.SIGNATURES: "[1]"})
-    assert layout.signatures_of(damaged) == ()
+    assert artifact.signatures_of(damaged) == ()
 
 
 @pytest.mark.parametrize(
