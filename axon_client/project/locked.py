@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from axon_client.config import Url
 from axon_client.manifest import ModelFile, path_problem
 from axon_client.project.settings import Wish, read_toml
 from axon_client.spec import PackageSpec, parse
@@ -44,7 +45,7 @@ class Origin(_Part, frozen=True):
     """
 
     namespace: str = ""
-    registry: str = ""
+    registry: Url | Literal[""] = ""
     path: str = ""
     url: str = ""
 

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from axon_client import adapters, resolver
-from axon_client.adapters.base import Adapter, Resolved
+from axon_client.adapters.base import Adapter, Pins, Resolved
 from axon_client.installation import Installation, InstallOptions
 from axon_client.manifest import ModelFile
 from axon_client.models import InstalledModel
@@ -59,6 +59,7 @@ class Locker:
         self._offline = offline
         self._progress = progress
         self._sources = Sources(project, store.home)
+        self._pins = self._choose_pins()
 
     def lock(self) -> Lock:
         """The new lock; nothing is written.
@@ -76,7 +77,7 @@ class Locker:
         resolution = resolver.resolve(
             [self._wanted(title, here) for title in self._project.models],
             source_of=self._source_of(fixed),
-            pins=self._pins(),
+            pins=self._pins,
             asker=FILE_NAME,
         )
         packages = [self._entry(one, here) for one in resolution.packages]
@@ -111,7 +112,7 @@ class Locker:
         assert isinstance(spec, PackageSpec)
         return spec
 
-    def _pins(self) -> dict[str, str]:
+    def _choose_pins(self) -> dict[str, str]:
         """What stays: every package whose wish is the one that it was locked for."""
         if self._loose is None:
             return self._prefer
@@ -130,6 +131,8 @@ class Locker:
         check_policy(self._project, one, self._store.home)
         old = self._old.get(title)
         revision, manifest = revision_of(one.found), digest_of(one.found)
+        if old and isinstance(one.source, Pins) and self._pins.get(title) == old.version:
+            revision = old.revision  # the version may mean another one by now
         files: Sequence[ModelFile] | None
         if title in here:
             files = here[title].manifest.spec.format.files
@@ -166,10 +169,26 @@ class Locker:
             )
         if not self._learning:
             return []
-        options = InstallOptions(dependencies=False, allow_pickle=wish.pickles)
+        there = self._store.at(one.package)
+        options = InstallOptions(
+            dependencies=False,
+            allow_pickle=wish.pickles,
+            replace=there is not None and not _is_of(there, one.found),
+        )
         installation = Installation(self._store, options, self._progress)
         done = installation.install_resolution(Resolution((one,)), {one.package.title: one.package})
         return done[-1].model.manifest.spec.format.files
+
+
+def _is_of(model: InstalledModel, found: Resolved) -> bool:
+    """Whether an installed model certainly came from what its source has now."""
+    try:
+        manifest = model.manifest
+    except InvalidInput:
+        return False
+    if found.sha256:
+        return manifest.distribution.package.sha256 == found.sha256
+    return bool(found.revision) and found.revision in manifest.metadata.annotations.values()
 
 
 def install_file(

@@ -85,7 +85,8 @@ class Sources:
             from axon_client.adapters.registry import RegistryAdapter
 
             return RegistryAdapter(package.origin.registry, self._home)
-        return chosen(self._plain(namespace), package.name, package.include, package.pickles)
+        wish = self._project.models.get(package.name, Wish())
+        return chosen(self._plain(namespace), package.name, package.include, wish.pickles)
 
 
 def chosen(source: Adapter, title: str, include: list[str], pickles: bool) -> Adapter:

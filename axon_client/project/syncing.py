@@ -20,10 +20,10 @@ from axon_client.models import InstalledModel
 from axon_client.progress import Progress, silent
 from axon_client.project.locked import Lock, Locked
 from axon_client.project.locking import digest_of, listed
-from axon_client.project.settings import Project
+from axon_client.project.settings import Project, Wish
 from axon_client.project.sources import Sources, check_policy
 from axon_client.resolver import Chosen, Resolution
-from axon_client.spec import PackageSpec, PathSpec, Spec, parse
+from axon_client.spec import PackageSpec, Spec
 from axon_client.store import Store
 from mlos_core.errors import InvalidInput, NotFound, Unavailable
 
@@ -80,8 +80,12 @@ class Syncer:
             self._check_offline(lock)
         return [self._one(package) for package in in_turn(lock)]
 
+    def _wish(self, package: Locked) -> Wish:
+        """What `axon.toml` says of a package: what a lock says may go no further."""
+        return self._project.models.get(package.name, Wish())
+
     def _check_offline(self, lock: Lock) -> None:
-        lacking = [str(one.package) for one in self.missing(lock) if not one.origin.path]
+        lacking = [str(one.package) for one in self.missing(lock) if not self._wish(one).path]
         if lacking:
             raise Unavailable(
                 f"{len(lacking)} packages of the lock are not installed: {', '.join(lacking)}",
@@ -97,27 +101,25 @@ class Syncer:
         check_policy(self._project, chosen, self._store.home)
         options = InstallOptions(
             replace=self._store.at(package.package) is not None,
-            allow_pickle=package.pickles,
+            allow_pickle=self._wish(package).pickles,
             dependencies=False,
             check=_check_files(package),
         )
         installation = Installation(self._store, options, self._progress, chosen.source)
-        if isinstance(spec, PathSpec) or package.origin.url:
-            done = installation.install([spec])
-        else:
+        if isinstance(spec, PackageSpec):
             done = installation.install_resolution(Resolution((chosen,)), {package.name: spec})
+        else:
+            done = installation.install([spec])
         return Synced(package, done[-1].model, done[-1].fresh, done[-1].notes)
 
     def _chosen(self, package: Locked) -> tuple[Chosen, Spec]:
+        wish = self._wish(package)
         spec: Spec = package.package
-        if package.origin.path:
-            spec = PathSpec(self._project.root / package.origin.path)
-        elif package.origin.url:
-            spec = parse(package.origin.url)
-        if spec == package.package:
-            source = self._sources.of_locked(package)
-        else:
+        if wish.path or wish.url:
+            spec = self._project.spec(package.name)
             source = adapters.adapter_for(spec, self._store.home)
+        else:
+            source = self._sources.of_locked(package)
         try:
             found = _pinned(source, spec, package.revision)
         except NotFound as error:

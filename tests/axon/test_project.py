@@ -261,6 +261,34 @@ def test_a_wheel_with_other_contents_than_the_locked_ones_is_refused(here, home,
     assert not Store(home).installed()
 
 
+def test_a_lock_is_made_of_what_the_source_has_not_of_what_lies_installed(
+    here, home, index, onnx, folder
+):
+    index.wheel("tiny-model", {"tiny/model.onnx": onnx()}, version="1.0")
+    assert axon("install", folder, "--as", "pypi/tiny-model@1.0") == 0
+    want(here, **{"pypi/tiny-model": "^1"})
+    assert axon("lock") == 0
+    (file,) = load_lock(here).packages[0].files
+    assert file.sha256 == hashlib.sha256(onnx()).hexdigest()
+
+
+def test_a_lock_allows_no_pickles_that_axon_toml_does_not(here, index, onnx, home):
+    index.wheel(
+        "tiny-model", {"tiny/model.onnx": onnx(), "tiny/x.pkl": b"\x80\x04."}, version="1.0"
+    )
+    want(here, **{"pypi/tiny-model": "^1"})
+    wishes = load(here).models
+    files = [
+        locked.ModelFile(path, len(data), hashlib.sha256(data).hexdigest())
+        for path, data in (("model.onnx", onnx()), ("x.pkl", b"\x80\x04."))
+    ]
+    origin = locked.Origin(namespace="pypi")
+    package = locked.Locked("pypi/tiny-model", "1.0", origin, pickles=True, files=files)
+    locked.save(here, locked.make(wishes, [package]))
+    assert axon("sync", "--frozen") in (74, 77)
+    assert not Store(home).installed()
+
+
 def test_a_version_that_is_installed_with_other_files_is_replaced(here, home, folder):
     shutil.copytree(folder, here / "digits")
     (here / "axon.toml").write_text('[models]\n"local/digits" = { path = "digits" }\n')
@@ -481,6 +509,7 @@ def test_a_wrong_axon_toml_is_an_error_that_says_where(here, capsys, text, what)
         lambda text: text.replace("sha256:", "sha256:X"),
         lambda text: text.replace("[[packages]]", "[[pakages]]"),
         lambda text: text.replace("origin = {registry", "origin = {path = 'x', registry"),
+        lambda text: text.replace('registry = "http', 'registry = "file'),
         lambda text: "<<<<<<< ours\n" + text,
     ],
 )

@@ -75,6 +75,23 @@ def test_a_tagged_version_fits_a_range(hub, root, onnx):
     assert load_lock(root).get("hf/org/digits").version == "1.10.0"
 
 
+def test_a_tag_that_moved_changes_no_lock_until_an_update(hub, root, onnx, tmp_path, monkeypatch):
+    repo = hub.add("org/digits", {"model.onnx": onnx(), "config.json": b"1"}, tag="v1.0.0")
+    (root / "axon.toml").write_text('[models]\n"hf/org/digits" = "^1"\n')
+    assert axon("sync") == 0
+    before = (root / "axon.lock").read_bytes()
+    repo.commit({"model.onnx": onnx(), "config.json": b"2"}, tag="v1.0.0")
+    assert axon("lock") == 0
+    assert (root / "axon.lock").read_bytes() == before
+    monkeypatch.setenv("AXON_HOME", str(tmp_path / "another home"))
+    assert axon("sync", "--frozen") == 0
+    (model,) = Store(tmp_path / "another home").installed()
+    assert (model.path / "config.json").read_bytes() == b"1"
+    assert axon("update") == 0
+    (model,) = Store(tmp_path / "another home").installed()
+    assert (model.path / "config.json").read_bytes() == b"2"
+
+
 def test_the_variant_that_was_chosen_is_locked(hub, root, onnx, tmp_path, monkeypatch):
     files = {"model.onnx": onnx(), "model_int8.onnx": onnx(weights=["w"]), "config.json": b"{}"}
     repo = hub.add("org/digits", {f"onnx/{name}": data for name, data in files.items()})
