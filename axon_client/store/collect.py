@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from axon_client.manifest import FILE_NAME
+from axon_client.manifest import FILE_NAME, MAX_BYTES
 from axon_client.store.blobs import Blobs, is_digest
 from axon_client.store.disk import files_below
 
@@ -46,7 +46,9 @@ def _in(path: Path) -> Iterator[str]:
             if is_digest(name):
                 yield name
         elif path.name == FILE_NAME and path.is_file():
-            yield from (found.decode() for found in _DIGESTS.findall(path.read_bytes()))
+            with path.open("rb") as file:  # a package may call anything of its own so
+                data = file.read(MAX_BYTES)
+            yield from (found.decode() for found in _DIGESTS.findall(data))
 
 
 def sweep(blobs: Blobs, candidates: set[str], needed: set[str], *, dry_run: bool = False) -> Freed:
