@@ -17,8 +17,9 @@ from axon_client import formats, spec
 from axon_client import manifest as manifests
 from axon_client.adapters import hf_card, hf_version
 from axon_client.adapters.base import Choice, Hit, RemoteFile, Resolved, Version
-from axon_client.adapters.hf_choice import choose, slug
+from axon_client.adapters.hf_choice import choose
 from axon_client.adapters.hf_hub import Hub, Repo, RepoFile
+from axon_client.adapters.hf_units import slug
 from axon_client.adapters.hf_version import Refs, Wanted
 from axon_client.describe import complete
 from axon_client.introspect import read_onnx

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Final
@@ -19,32 +19,23 @@ import msgspec
 
 from axon_client import manifest as manifests
 from axon_client.adapters.base import Choice
+from axon_client.adapters.hf_units import Unit, models_of, slug, units_of, whole
 from axon_client.errors import IntegrityError
-from axon_client.formats import PICKLE, PREFERENCE, SAVED_MODEL, SUFFIXES, format_of, is_companion
+from axon_client.formats import PICKLE, PREFERENCE, SAVED_MODEL, SUFFIXES, is_companion
 from mlos_core.errors import InvalidInput, NotFound
 
-PICKLED: Final = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
-"""What runs code when it is opened. TorchScript shares two of the suffixes; only the contents
-tell, so such a file is fetched and looked at if somebody asks for it by name."""
+PIPELINE: Final = "model_index.json"
+"""Says that the folders hold the parts of one pipeline; models beside it repeat them."""
 _MAY_BE_SAFE: Final = (".pt", ".pth")
-_HARMLESS: Final = ("openvino", "ggml-")
+_RESERVED: Final = frozenset({manifests.FILE_NAME, "axon.yaml"})
 _PAPERS: Final = re.compile(
     r"(readme|licen[cs]e|notice|copying|use_policy|acceptable_use)\b.*", re.I
 )
 _SKIPPED: Final = re.compile(r"(^|/)(\..*|__pycache__|runs|logs|checkpoint-\d+|original)(/|$)")
-_SHARD: Final = re.compile(r"-\d{5}-of-\d{5}$")
-_VARIANT: Final = re.compile(
-    r"(?:^|[-._])((?:ud-)?i?q\d(?:_[a-z0-9]+)*|tq\d_\d|mxfp4|bf16|fp?16|fp?32|fp8|q4f16|bnb4|u?int[48]"
-    r"|qu?int8(?:_[a-z0-9]+)*|quantized|optimized|o[1-4]|(?:non_)?ema)(?=$|[-._])",
-    re.I,
-)
-_BEST: Final = (
-    "", "q4-k-m", "q5-k-m", "q4-k-s", "q4-0", "q5-k-s", "q6-k", "q8-0", "iq4-xs", "iq4-nl", "mxfp4",
-    "q4-k-l", "q4-1", "q5-0", "q5-1", "q3-k-m", "bf16", "f16", "fp16", "f32", "fp32",
-)  # fmt: skip
-"""Where one model comes in several variants: which is taken unless the user chooses. Full
-precision where that is the unnamed one, else what most people run."""
+_MODULE: Final = re.compile(r"\d+_[A-Za-z]+")
+"""The folders of sentence-transformers: `1_Pooling/config.json` goes with every format."""
 _SHOWN: Final = 30
+_SEARCHED: Final = 2000
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -52,30 +43,6 @@ class Chosen(msgspec.Struct, frozen=True):
 
     paths: tuple[str, ...]
     notes: tuple[str, ...] = ()
-
-
-class Unit(msgspec.Struct, frozen=True):
-    """One model file with all its shards.
-
-    Attributes:
-        format: as in a manifest, or `pickle`.
-        model: what it is a variant of: its folder and title, without the variant's name.
-        variant: what tells it from the model's other variants; may be empty.
-    """
-
-    format: str
-    model: str
-    variant: str
-    paths: tuple[str, ...]
-
-    @property
-    def names(self) -> set[str]:
-        """What it may be called, as slugs."""
-        path = PurePosixPath(self.paths[0])
-        plain = _SHARD.sub("", path.stem)
-        return {slug(text) for text in (str(path), path.name, path.stem, plain, self.variant)} - {
-            ""
-        }
 
 
 def choose(paths: Sequence[str], choice: Choice, repo: str) -> Chosen:
@@ -90,75 +57,39 @@ def choose(paths: Sequence[str], choice: Choice, repo: str) -> Chosen:
         if path.startswith("/") or ".." in path.split("/"):
             raise IntegrityError(f"{repo} has a file {path!r}", hint="no honest model has one")
     there = sorted(path for path in paths if not _SKIPPED.search(path) and path not in _RESERVED)
-    units = list(_units(there))
-    safe = [unit for unit in units if unit.format != PICKLE]
-    allowed = units if choice.pickles else safe
+    units = units_of(there)
+    extra: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     if choice.include:
         wanted, extra = _named(units, there, choice, repo)
-        notes: tuple[str, ...] = ()
-    elif safe:
-        (wanted, notes), extra = _default(safe), ()
-    elif allowed:
-        (wanted, notes), extra = _default(allowed), ()
     else:
-        raise _no_model(repo, units)
+        safe = [unit for unit in units if unit.format != PICKLE]
+        allowed = safe or (units if choice.pickles else [])
+        if not allowed:
+            raise _no_model(repo, units)
+        wanted, notes = _default(allowed, PIPELINE in there)
+    beside = _companions(there, wanted, units)
     taken = {path for unit in wanted for path in unit.paths}
-    beside = [path for path in there if path not in taken and _belongs(path, taken, units)]
     return Chosen(tuple(sorted({*taken, *beside, *extra})), notes)
 
 
-_RESERVED: Final = frozenset({manifests.FILE_NAME, "axon.yaml"})
-
-
-def slug(text: str) -> str:
-    """A spelling in which case and separators do not count: `Q4_K_M` is `q4-k-m`."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def _units(paths: Sequence[str]) -> Iterator[Unit]:
-    shards: dict[str, list[str]] = {}
-    for path in paths:
-        if _format(_whole(path)):
-            shards.setdefault(_whole(path), []).append(path)
-    for whole, parts in shards.items():
-        pure = PurePosixPath(whole)
-        found = [*_VARIANT.findall(pure.stem), *_VARIANT.findall(pure.parent.name)]
-        title = _VARIANT.sub("", pure.stem)
-        folder = str(pure.parent.parent if _VARIANT.fullmatch(pure.parent.name) else pure.parent)
-        format = _format(whole)
-        folder = "." if folder == format else folder  # `onnx/model.onnx` is `model.onnx`
-        yield Unit(format, f"{folder}/{slug(title)}", slug(found[0]) if found else "", tuple(parts))
-
-
-def _format(path: str) -> str:
-    suffix = PurePosixPath(path).suffix.lower()
-    if suffix in PICKLED and not PurePosixPath(path).name.startswith(_HARMLESS):
-        return PICKLE
-    return format_of(path)
-
-
-def _default(units: Sequence[Unit]) -> tuple[list[Unit], tuple[str, ...]]:
+def _default(units: Sequence[Unit], pipeline: bool) -> tuple[list[Unit], tuple[str, ...]]:
     """One format, and of each model in it one variant."""
     formats = sorted({unit.format for unit in units}, key=PREFERENCE.index)
+    of_format = [unit for unit in units if unit.format == formats[0]]
+    parts = [unit for unit in of_format if unit.folder != "."] if pipeline else []
     taken, notes = [], []
-    models: dict[str, list[Unit]] = {}
-    for unit in units:
-        if unit.format == formats[0]:
-            models.setdefault(unit.model, []).append(unit)
-    for variants in models.values():
-        best = min(variants, key=_rank)
+    for best, *others in models_of(parts or of_format):
         taken.append(best)
-        if len(variants) > 1:
-            others = [unit.variant or unit.paths[0] for unit in variants if unit is not best]
-            notes.append(f"took {best.paths[0]}; there are also {_listed(others)} (--include NAME)")
+        if others:
+            named = _listed([unit.variant or unit.paths[0] for unit in others])
+            notes.append(f"took {best.paths[0]}; there are also {named} (--include NAME)")
     if len(formats) > 1:
         notes.append(f"took the {formats[0]} files; --include {formats[1]} takes those instead")
     return taken, tuple(notes)
 
 
-def _rank(unit: Unit) -> tuple[int, int, str]:
-    known = _BEST.index(unit.variant) if unit.variant in _BEST else len(_BEST)
-    return known, unit.paths[0].count("/"), unit.paths[0]
+# --- what the user asks for -----------------------------------------------------------
 
 
 def _named(
@@ -192,7 +123,7 @@ def _one(
 ) -> tuple[list[Unit], tuple[str, ...]]:
     formats = [unit for unit in units if unit.format == name]
     if formats:
-        return _default(formats)[0], ()
+        return _default(formats, PIPELINE in paths)[0], ()
     if any(character in name for character in "*?["):
         found = [unit for unit in units if any(fnmatchcase(path, name) for path in unit.paths)]
         inside = {path for unit in units for path in unit.paths}
@@ -204,7 +135,8 @@ def _one(
 
 def _near(name: str, units: Sequence[Unit], paths: Sequence[str]) -> str:
     names = list(dict.fromkeys(unit.variant or unit.paths[0] for unit in units))
-    near = difflib.get_close_matches(name, [*names, *paths], n=1) if name else []
+    known = [*names, *paths][:_SEARCHED]
+    near = difflib.get_close_matches(name, known, n=1) if name else []
     return f"did you mean {near[0]}?" if near else f"it has {_listed(names)}"
 
 
@@ -213,36 +145,43 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _belongs(path: str, taken: set[str], units: Sequence[Unit]) -> bool:
-    """Whether a file that is no model goes with those that are taken."""
+# --- what belongs to a model ----------------------------------------------------------
+
+
+def _companions(paths: Sequence[str], wanted: Sequence[Unit], units: Sequence[Unit]) -> list[str]:
+    """The files that are no models and go with those that are taken."""
+    weights = {path for unit in units for path in unit.paths}
+    mains = {path for unit in wanted for path in unit.paths}
+    wholes = {whole(path) for path in mains}
+    folders = {str(parent) for path in mains for parent in PurePosixPath(path).parents}
+    if PIPELINE in paths:
+        homes = {unit.folder for unit in units}
+        folders |= {str(PurePosixPath(path).parent) for path in paths} - homes
+    return [
+        path
+        for path in paths
+        if path not in weights and (_goes_along(path, folders, wholes) or _is_part(path, mains))
+    ]
+
+
+def _goes_along(path: str, folders: set[str], wholes: set[str]) -> bool:
     pure = PurePosixPath(path)
-    if any(path in unit.paths for unit in units):
-        return False
-    if any(_is_part(path, main) for main in taken):
-        return True
-    if str(pure.parent) not in {str(parent) for m in taken for parent in PurePosixPath(m).parents}:
+    if str(pure.parent) not in folders and not _MODULE.fullmatch(str(pure.parent)):
         return False
     if path.endswith(".index.json"):  # lists the shards of one format
-        return path.removesuffix(".index.json") in {_whole(main) for main in taken}
+        return path.removesuffix(".index.json") in wholes
     if ".onnx_data" in path or ".onnx.data" in path:
         return False
     return is_companion(path) or bool(_PAPERS.fullmatch(pure.name))
 
 
-def _is_part(path: str, main: str) -> bool:
-    """Whether `path` is called like a part that the model `main` keeps outside of itself."""
-    if main.endswith(SAVED_MODEL):
-        return path.startswith(main.removesuffix(SAVED_MODEL)) and is_companion(path)
-    if not main.endswith(".onnx"):
-        return False
-    beside = (f"{main}_data", f"{main}.data", f"{main.removesuffix('.onnx')}.data")
-    return path.startswith(beside)
-
-
-def _whole(path: str) -> str:
-    """The name of the whole model that a shard is of."""
-    pure = PurePosixPath(path)
-    return str(pure.with_name(_SHARD.sub("", pure.stem) + pure.suffix))
+def _is_part(path: str, mains: set[str]) -> bool:
+    """Whether `path` is called like a part that a model keeps outside of its own file."""
+    parts = re.match(r"(.*?\.onnx)(?:_data|\.data)", path) or re.match(r"(.*)\.data", path)
+    if parts and {parts[1], f"{parts[1]}.onnx"} & mains:
+        return True
+    above = [f"{parent}/{SAVED_MODEL}" for parent in PurePosixPath(path).parents]
+    return is_companion(path) and not {main.removeprefix("./") for main in above}.isdisjoint(mains)
 
 
 def _no_model(repo: str, units: Sequence[Unit]) -> InvalidInput:

@@ -323,60 +323,6 @@ def names(*paths):
     return {path: path.encode() for path in paths}
 
 
-@pytest.mark.parametrize(
-    ("there", "expected"),
-    [
-        (
-            ["model.safetensors", "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"],
-            ["model.safetensors"],
-        ),
-        (
-            [
-                "model-00001-of-00002.safetensors",
-                "model-00002-of-00002.safetensors",
-                "model.safetensors.index.json",
-                "pytorch_model.bin.index.json",
-                "pytorch_model-00001-of-00001.bin",
-                "checkpoint-500/model.safetensors",
-            ],
-            [
-                "model-00001-of-00002.safetensors",
-                "model-00002-of-00002.safetensors",
-                "model.safetensors.index.json",
-            ],
-        ),
-        (
-            ["onnx/model.onnx", "onnx/model_q4f16.onnx", "onnx/model_quantized.onnx", "a.json"],
-            ["a.json", "onnx/model.onnx"],
-        ),
-        (
-            [
-                "model_index.json",
-                "unet/diffusion_pytorch_model.safetensors",
-                "unet/diffusion_pytorch_model.fp16.safetensors",
-                "unet/config.json",
-                "vae/diffusion_pytorch_model.safetensors",
-                "samples/pictures.json",
-            ],
-            [
-                "model_index.json",
-                "unet/config.json",
-                "unet/diffusion_pytorch_model.safetensors",
-                "vae/diffusion_pytorch_model.safetensors",
-            ],
-        ),
-        (
-            ["llava-Q4_K_M.gguf", "llava-Q8_0.gguf", "mmproj-llava-f16.gguf"],
-            ["llava-Q4_K_M.gguf", "mmproj-llava-f16.gguf"],
-        ),
-    ],
-    ids=["frameworks", "shards", "onnx exports", "diffusers", "vision"],
-)
-def test_one_model_of_a_repository_is_taken_once(hub, there, expected):
-    hub.add("ada/digits", names(*there))
-    assert taken("hf/ada/digits") == expected
-
-
 def test_another_format_is_chosen_by_its_name(hub):
     hub.add("ada/digits", names("model.onnx", "model.safetensors", "model.fp16.safetensors"))
     assert taken("hf/ada/digits") == ["model.onnx"]
