@@ -2,8 +2,8 @@
 """Which files may run code when they are opened, and why.
 
 Pickles are, whatever they are called; so are arrays of objects, compiled programs, Lambda layers
-of Keras, and graphs of TensorFlow that call Python or reach files. The table of all formats is
-in `docs/formats.md`.
+of Keras, and graphs of TorchScript and TensorFlow that call Python or reach files. The table of
+all formats is in `docs/formats.md`.
 
 The content decides, not the name, wherever the content can be told apart without opening it.
 A Jinja template (in GGUF, or beside a tokenizer) is rendered in a sandbox; Python modules that
@@ -32,24 +32,28 @@ _LARGEST_NUMPY_HEADER: Final = 1 << 16
 _MOST_ARRAYS: Final = 10_000
 _PROBED_OPCODES: Final = 8
 _ALWAYS: Final = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".skops"})
+_UNREAD_GRAPHS: Final = frozenset({"saved_model.pbtxt", "saved_model.cpb"})
+"""What TensorFlow takes in the place of `saved_model.pb`."""
 _SHOWN: Final = 5
 
 
 def why_unsafe(path: Path) -> str:
     """Why opening a file may run code that came with it; empty if it may not.
 
-    A damaged file is not unsafe: whoever reads it says what is wrong with it.
+    What cannot be examined is unsafe: a framework may be less strict than the reader here.
     """
     suffix = path.suffix.lower()
     if suffix in _ALWAYS:
         return _RUNS
+    if path.name in _UNREAD_GRAPHS:
+        return "a graph in a form that is not examined"
     look = _BY_SUFFIX.get(suffix)
     if path.name == SAVED_MODEL:
         look = _saved_model
     try:
         return look(path) if look else ""
-    except LoadFailed:
-        return ""
+    except LoadFailed as error:
+        return f"a file that cannot be examined: {error.message}"
 
 
 def unsafe_files(folder: Path, paths: Iterable[str]) -> dict[str, str]:
@@ -76,9 +80,10 @@ def refuse(title: str, unsafe: dict[str, str]) -> None:
 
 
 def _torch(path: Path) -> str:
-    if kind_of_torch(path) == PICKLE:
+    kind = kind_of_torch(path)
+    if kind == PICKLE:
         return _RUNS
-    return _compiled(path)
+    return _compiled(path) or (_graph(path, kind) if kind == "torchscript" else "")
 
 
 def _compiled(path: Path) -> str:
@@ -138,11 +143,16 @@ def _arrays(path: Path) -> str:
 
 
 def _keras(path: Path) -> str:
-    return read(path, "keras").runs_code
+    return _graph(path, "keras")
 
 
 def _saved_model(path: Path) -> str:
-    return read(path, "savedmodel").runs_code
+    return _graph(path, "savedmodel")
+
+
+def _graph(path: Path, format: str) -> str:
+    reason = read(path, format).runs_code
+    return f"no plain model: {reason}" if reason else ""
 
 
 _BY_SUFFIX: Final[dict[str, Callable[[Path], str]]] = {

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _CODE_IN_HDF5: Final = re.compile(rb'"class_name":\s*"(?:Lambda"|__lambda__"|[^"\\]{0,64}\\u)')
 _NO_WEIGHTS: Final = "the weights lie in HDF5, which axon does not read: parameters are not counted"
 _NO_CONFIG: Final = "an HDF5 file keeps inputs and outputs where axon does not look"
+_OTHER_CODE: Final = re.compile(rb'"module":\s*"(?!keras[."])')
 _LAMBDA: Final = "a Lambda layer holds Python code"
 _DEEPEST: Final = 64
 
@@ -33,8 +35,7 @@ def read_keras(path: Path) -> Header:
     """
     with mapped(path) as data:
         if data[:8] == _HDF5:
-            code = _LAMBDA if _CODE_IN_HDF5.search(data) else ""
-            return Header(runs_code=code, unknown=(_NO_CONFIG, _NO_WEIGHTS))
+            return Header(runs_code=_code_in_hdf5(data), unknown=(_NO_CONFIG, _NO_WEIGHTS))
     if path.suffix.lower() != ".keras":
         raise refusal(path, "an HDF5 file", "it does not begin like one")
     with members_of(path, "a Keras archive") as members:
@@ -49,7 +50,7 @@ def read_keras(path: Path) -> Header:
         io=_io(config),
         architecture=str(config.get("class_name", ""))[:128],
         producer=f"keras {version}" if isinstance(version, str) else "",
-        runs_code=_LAMBDA if _has_lambda(config) else "",
+        runs_code=_code_in(config),
         unknown=(_NO_WEIGHTS,),
     )
 
@@ -72,9 +73,21 @@ def _objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
             yield from _objects(inner, depth + 1)
 
 
-def _has_lambda(config: dict[str, Any]) -> bool:
-    """A Lambda layer, or a function that is kept as byte code anywhere else."""
-    return any(one.get("class_name") in ("Lambda", "__lambda__") for one in _objects(config))
+def _code_in(config: dict[str, Any]) -> str:
+    """A Lambda layer, a function kept as byte code, or something that is not Keras' own."""
+    for one in _objects(config):
+        if one.get("class_name") in ("Lambda", "__lambda__"):
+            return _LAMBDA
+        module = one.get("module")
+        if isinstance(module, str) and module.partition(".")[0] != "keras":
+            return f"it asks for code of the Python module {module[:80]}"
+    return ""
+
+
+def _code_in_hdf5(data: mmap.mmap) -> str:
+    if _CODE_IN_HDF5.search(data):
+        return _LAMBDA
+    return "it asks for code that is not Keras' own" if _OTHER_CODE.search(data) else ""
 
 
 def _io(config: dict[str, Any]) -> IO:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BUSL-1.1
 """TorchScript archives: the types of `forward` from its text, the weights from their records.
 
+TorchScript's interpreter runs what is in the archive. Its operators compute, but for a few that
+write files, map them, or call other machines: a text with one of their names is reported.
+
 An archive says names and Python types of the arguments, but no tensor's dtype or shape: those
 follow from what it is called with. Where it has the extra file `signature`, that says all.
 """
@@ -22,6 +25,16 @@ _KIND: Final = "a TorchScript archive"
 _MOST_CODE: Final = 16 << 20
 _MOST_SIGNATURE: Final = 64 << 10
 _SCALARS: Final = {"int": "int64", "float": "float64", "bool": "bool", "str": "bytes"}
+_REACHES_OUT: Final = {
+    "save": "writes files of the machine",
+    "from_file": "maps files of the machine",
+    "rpc_sync": "calls other machines",
+    "rpc_async": "calls other machines",
+    "rpc_remote": "calls other machines",
+}
+"""Names of operators, and what they do beyond computing. `x.save` is one way to call `save`."""
+_NAMES: Final = re.compile(rf"(?<!def )\b({'|'.join(_REACHES_OUT)})\b")
+_MOST_FILES: Final = 10_000
 _NO_SHAPES: Final = "TorchScript keeps no dtypes and shapes of tensors"
 
 
@@ -42,6 +55,7 @@ def read_torchscript(path: Path) -> Header:
             dtypes=tally.dtypes,
             weight_bytes=tally.bytes,
             architecture=_class_name(contents),
+            runs_code=_reaches(members, root, path.name),
             unknown=() if stated else (_NO_SHAPES,),
         )
 
@@ -55,6 +69,19 @@ def _root(members: Members) -> str:
         "the archive holds no TorchScript",
         hint="a checkpoint or an exported program has other members",
     )
+
+
+def _reaches(members: Members, root: str, title: str) -> str:
+    """How its code reaches out of itself; empty if it only computes."""
+    texts = [name for name in members.sizes if name.startswith(f"{root}/code/")]
+    texts = [name for name in texts if name.endswith(".py")]
+    if len(texts) > _MOST_FILES or sum(members.sizes[name] for name in texts) > _MOST_CODE:
+        raise LoadFailed(f"{title} has more code than any model")
+    found: dict[str, None] = {}
+    for name in texts:
+        text = members.read(name, _MOST_CODE).decode(errors="replace")
+        found |= {_REACHES_OUT[word]: None for word in _NAMES.findall(text)}
+    return ", ".join(f"its code {what}" for what in found)
 
 
 def _stated(members: Members, root: str) -> IO | None:

@@ -18,12 +18,18 @@ CHECKPOINT = pickle.dumps({"w": [1.0, 2.0]}, protocol=2)
 
 def archive(*names, **files):
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as zipped:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as zipped:
         for name in names:
             zipped.writestr(name, b"")
         for name, data in files.items():
             zipped.writestr(name, data)
     return out.getvalue()
+
+
+def script(code):
+    pickled = b"\x80\x02c__torch__\nNet\n)\x81."
+    members = {"m/code/__torch__.py": code, "m/data.pkl": pickled, "m/constants.pkl": b""}
+    return archive(**members)
 
 
 def array(value):
@@ -36,7 +42,9 @@ SAFE = {
     "m.onnx": b"\x80\x02}q\x00.",
     "m.gguf": b"GGUF",
     "m.safetensors": b"",
-    "script.pt": archive("m/code/__torch__.py", "m/constants.pkl", "m/data.pkl"),
+    "script.pt": script(
+        b"class Net(Module):\n  def save(self: __torch__.Net) -> int:\n    return 1\n"
+    ),
     "program.pt2": archive("m/models/model.json", "m/data/sample_inputs/model.pt"),
     "program.pt": archive("m/models/model.json"),
     "weights.bin": bytes(1000),
@@ -44,11 +52,23 @@ SAFE = {
     "a.npy": array(np.ones(3)),
     "a.npz": archive(**{"a.npy": array(np.ones(3))}),
     "m.keras": archive(**{"config.json": b'{"class_name": "Sequential"}'}),
-    "broken.keras": b"PK\x03\x04 cut off",
+    "parts.keras": archive(**{"config.json": b'{"a": [{"module": "keras.layers"}]}'}),
     "vocab.txt": CHECKPOINT,
     "spiece.model": b"\n\x05\n\x03<s>",
 }
 UNSAFE = {
+    "writes.pt": script(b"class Net(Module):\n    torch.save(x, '/etc/x')\n"),
+    "method.pt": script(b"class Net(Module):\n    (x) . save ('/etc/x')\n"),
+    "maps.jit": script(b"    _0 = torch.from_file('/dev/mem', True, 4)\n"),
+    "calls.pt": script(b"    rpc.rpc_sync('worker', f, ())\n"),
+    "large.pt": script(b"#" * ((16 << 20) + 1)),
+    "broken.keras": b"PK\x03\x04 cut off",
+    "large.keras": archive(**{"config.json": b"[" + b" " * (8 << 20) + b"]"}),
+    "other.keras": archive(**{"config.json": b'{"a": {"module": "builtins"}}'}),
+    "other.h5": b'\x89HDF\r\n\x1a\n{"module": "builtins", "class_name": "eval"}',
+    "saved_model.pb": b"\xff\xff",
+    "saved_model.pbtxt": b"",
+    "saved_model.cpb": b"",
     "m.pkl": b"",
     "m.PICKLE": b"cos\nsystem\n",
     "m.joblib": b"x",

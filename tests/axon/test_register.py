@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BUSL-1.1
+import io
 import sys
 import types
+import zipfile
 
 import msgspec
 import pytest
@@ -12,6 +14,16 @@ from axon_client.register import connect_to, register
 from axon_client.serving import describe_swaps, served, successor, swap
 from axon_client.spec import PackageSpec
 from mlos_core.errors import InvalidInput, LoadFailed, NotFound, Unavailable
+
+from .test_introspect_tensorflow import SERVING, saved_model
+
+
+def keras():
+    """A Keras archive without layers."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("config.json", "{}")
+    return out.getvalue()
 
 
 class FakeDaemon:
@@ -81,7 +93,7 @@ def test_without_a_main_model_the_file_has_to_be_named(home, folder, onnx, daemo
 
 
 def test_the_daemon_chooses_the_plugin_for_formats_axon_knows_none_for(home, tmp_path, daemon):
-    (tmp_path / "m.keras").write_bytes(b"PK")
+    (tmp_path / "m.keras").write_bytes(keras())
     register(axon_client.install(str(tmp_path / "m.keras")), lambda: daemon)
     asked = daemon.calls[0][1]
     assert asked["plugin"] == ""
@@ -100,7 +112,7 @@ def test_two_plugins_are_called_like_tensorflow_and_axon_names_the_right_one(
 
 def test_a_saved_model_is_registered_as_a_folder(home, tmp_path, daemon):
     (tmp_path / "saved" / "variables").mkdir(parents=True)
-    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"x")
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(saved_model(SERVING))
     model = axon_client.install(str(tmp_path / "saved"))
     register(model, lambda: daemon)
     assert daemon.calls[0][1]["path"] == str(model.path)
