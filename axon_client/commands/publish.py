@@ -12,8 +12,8 @@ from axon_client import render
 from axon_client.commands.options import installed_names, json_option, registry_option
 
 if TYPE_CHECKING:
+    from axon_client.prepare import Package
     from axon_client.progress import Progress
-    from axon_client.publish import Package
     from axon_client.store import Store
     from axon_client.trust import SigningKey
 
@@ -46,7 +46,7 @@ def publish(
     Only files that the registry lacks are sent; what was cut goes on. A published version
     never changes.
     """
-    from axon_client import publish as publishing
+    from axon_client.prepare import prepared
     from axon_client.spec import PathSpec, parse, parse_name
     from axon_client.store import Store
 
@@ -54,7 +54,7 @@ def publish(
     signing = _key(key) if sign or key else None
     with (
         render.progress_bars(not as_json) as progress,
-        publishing.prepared(
+        prepared(
             named if isinstance(named, PathSpec) else what,
             store,
             rename=parse_name(name) if name else None,

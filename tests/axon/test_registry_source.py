@@ -20,7 +20,8 @@ from axon_client.config import Config, Registry
 from axon_client.errors import IntegrityError
 from axon_client.installer import install
 from axon_client.manifest import Distribution, Metadata, ModelFile, Package, Spec
-from axon_client.publish import prepared, publish
+from axon_client.prepare import prepared
+from axon_client.publish import publish
 from axon_client.remote import Entry, Filters, Index, Release, Remote
 from axon_client.spec import PathSpec, parse, parse_name
 from axon_client.store import Store
