@@ -14,14 +14,13 @@ keeps: `metadata.annotations`.
 from __future__ import annotations
 
 import datetime
-import difflib
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from axon_client import safe_yaml
+from axon_client.manifest_problems import check_text, wrong_field
 from axon_client.paths import clash
 from axon_client.paths import path_problem as path_problem
 from mlos_core.errors import InvalidInput
@@ -34,20 +33,12 @@ Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Namespace = Annotated[str, msgspec.Meta(pattern=rf"^{_SEGMENT}\Z")]
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{_SEGMENT}(/{_SEGMENT}){{0,7}}\Z")]
 Version = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,127}\Z")]
-_FORMS = {
-    "name": "letters, digits, '.', '_', '-', and '/' between parts",
-    "namespace": "letters, digits, '.', '_', '-'",
-    "version": "letters, digits, '.', '_', '+', '!', '-'",
-    "sha256": "64 lower-case hex digits",
-    "models": "namespace/name or namespace/name@selector, for example hf/org/model@^1.2",
-}
 Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
 Requirement = Annotated[
     str, msgspec.Meta(pattern=rf"^{_SEGMENT}(/{_SEGMENT}){{1,8}}(@[!-?A-~][ -?A-~]{{0,255}})?\Z")
 ]
 """A model that is needed: its name and, behind the `@`, which versions of it will do."""
-_STEERING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 FilePath = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 
 
@@ -323,61 +314,14 @@ def decode(data: bytes, *, source: str = "manifest") -> Manifest:
         raise InvalidInput(f"{source} is larger than {MAX_BYTES >> 20} MiB: not a manifest")
     try:
         plain = safe_yaml.parse(data)
-        _check_text(plain, source)
+        check_text(plain, source)
         manifest = msgspec.convert(plain, Manifest)
     except msgspec.ValidationError as error:
-        raise _wrong_field(source, str(error)) from error
+        raise wrong_field(source, str(error), Manifest) from error
     except ValueError as error:
         raise InvalidInput(f"{source} is not a valid manifest: {error}") from error
     _check_paths(manifest, source)
     return manifest
-
-
-def _check_text(value: Any, source: str) -> None:
-    """No text may steer the terminal it is shown on, or be shown in another order."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _check_text(key, source)
-            _check_text(inner, source)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_text(inner, source)
-    elif isinstance(value, str):
-        found = _STEERING.search(value)
-        if found:
-            text = value[max(0, found.start() - 20) : found.end() + 20]
-            raise InvalidInput(f"{source}: {text!r} has a control character")
-
-
-def _wrong_field(source: str, reason: str) -> InvalidInput:
-    what, _, where = reason.partition(" - at `$.")
-    field = where.rstrip("`")
-    last = re.sub(r"\[[^]]*\]$", "", field).rpartition(".")[2]
-    hint = ""
-    if "matching regex" in what:
-        what, hint = "this value is not allowed", _FORMS.get(last, "")
-    elif what.startswith("Expected `str`, got `float`"):
-        hint = "put the value in quotes"
-    elif "unknown field" in what:
-        hint = _meant(what)
-    return InvalidInput(f"{source}: {field}: {what}" if field else f"{source}: {what}", hint=hint)
-
-
-def _meant(what: str) -> str:
-    """A field that nobody knows is misspelt, or newer than this axon."""
-    unknown = what.rpartition("`")[0].rpartition("`")[2]
-    near = difflib.get_close_matches(unknown, _field_names(Manifest), n=1, cutoff=0.75)
-    return f"did you mean {near[0]!r}?" if near else "a newer axon may know this field: update it"
-
-
-def _field_names(kind: Any) -> set[str]:
-    names: set[str] = set()
-    for field in msgspec.structs.fields(kind):
-        names.add(field.encode_name)
-        for inner in (field.type, *getattr(field.type, "__args__", ())):
-            if hasattr(inner, "__struct_fields__"):
-                names |= _field_names(inner)
-    return names
 
 
 def _check_paths(manifest: Manifest, source: str) -> None:
