@@ -50,7 +50,7 @@ def read_keras(path: Path) -> Header:
         io=_io(config),
         architecture=str(config.get("class_name", ""))[:128],
         producer=f"keras {version}" if isinstance(version, str) else "",
-        runs_code=_code_in(config),
+        runs_code=_code_in({**config, "compile_config": None}),  # that is for training
         unknown=(_NO_WEIGHTS,),
     )
 
