@@ -22,17 +22,28 @@ from typing import Any
 import msgspec
 
 from axon_client.errors import IntegrityError
-from mlos_core.errors import DeadlineExceeded, MlosError, NotFound, ProtocolError, Unavailable
+from mlos_core.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    MlosError,
+    NotFound,
+    ProtocolError,
+    Unavailable,
+)
 
 RESOLVE_TIMEOUT_S = 300.0
 DOWNLOAD_TIMEOUT_S = 6 * 3600.0
 WHEEL_ONLY = ("--no-deps", "--only-binary=:all:")
 _RAW_PROGRESS_SINCE = (24, 1)
 _PROGRESS = re.compile(rb"^Progress (\d+) of (\d+)\s*$")
+FINDER = str(Path(__file__).with_name("_pip_finder.py"))
+_LISTED = re.compile(rb"^Available versions: (.+)$", re.MULTILINE)
 _VERSIONS = re.compile(r"\(from versions: ([^)]*)\)")
 _UNREACHABLE = re.compile(r"(Retrying \(Retry|ConnectionError|NewConnectionError|Could not fetch)")
 
 Watch = Callable[[int, int], None]
+Fetch = Callable[[str, Path, Watch], Path]
+"""Fetches the archive of `name==version` into a folder."""
 
 
 class Archive(msgspec.Struct, frozen=True):
@@ -47,10 +58,33 @@ class Archive(msgspec.Struct, frozen=True):
 def find_wheel(requirement: str) -> Archive:
     """The wheel that pip would choose for `requirement` on this machine.
 
+    Asked of pip's finder: pip's own report fetches the whole wheel where the index does not
+    have its metadata apart. The report is for versions of pip whose finder is another one.
+
     Raises:
         NotFound: no index has a wheel that fits.
         Unavailable: no index can be reached, or pip is missing.
     """
+    found = ask_finder("wheel", requirement)
+    return found if found else _from_report(requirement)
+
+
+def ask_finder(kind: str, requirement: str) -> Archive | None:
+    """The `wheel` or `sdist` that pip's finder chooses; None if it does not work as known.
+
+    Raises:
+        NotFound, Unavailable: as `find_wheel`.
+    """
+    name, _, version = requirement.partition("==")
+    pip_version()
+    output = run_python([FINDER, "find", kind, name, version], timeout_s=RESOLVE_TIMEOUT_S)
+    try:
+        return msgspec.json.decode(output, type=Archive)
+    except msgspec.DecodeError:
+        return None
+
+
+def _from_report(requirement: str) -> Archive:
     output = run(
         "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-", *WHEEL_ONLY,
         "--", requirement, timeout_s=RESOLVE_TIMEOUT_S,
@@ -69,6 +103,36 @@ def find_wheel(requirement: str) -> Archive:
             f"pip's report on {requirement} cannot be read: {error}",
             hint="update pip: python -m pip install --upgrade pip",
         ) from error
+
+
+def list_versions(name: str) -> list[str]:
+    """The versions that have a wheel for this machine; where none has, those with a source.
+
+    Raises:
+        NotFound: no index has any.
+        Unavailable: no index can be reached, or pip is missing.
+    """
+    try:
+        output = _index_versions(name, "--only-binary=:all:")
+    except NotFound:
+        output = _index_versions(name)
+    found = _LISTED.search(output)
+    if not found:
+        raise ProtocolError(
+            f"pip's list of the versions of {name} cannot be read",
+            hint="update pip: python -m pip install --upgrade pip",
+        )
+    return [version.strip() for version in found[1].decode(errors="replace").split(",")]
+
+
+def _index_versions(name: str, *options: str) -> bytes:
+    arguments = ("index", "versions", "--pre", *options, "--", name)
+    try:
+        return run(*arguments, timeout_s=RESOLVE_TIMEOUT_S)
+    except Unavailable as error:
+        if "No matching distribution found" not in error.message or "reached" in error.message:
+            raise
+        raise NotFound(f"no index has {name}", hint="check the spelling") from error
 
 
 def _digest(archive: dict[str, Any]) -> str:
@@ -119,6 +183,7 @@ def run_python(arguments: Sequence[str], *, timeout_s: float, watch: Watch | Non
     Raises:
         NotFound, Unavailable, DeadlineExceeded: what pip's messages say went wrong.
     """
+    _check_online()
     # -P keeps the current folder off the module path: a pip.py there must not run.
     command = [sys.executable, "-P", *arguments]
     with tempfile.TemporaryFile() as errors:
@@ -133,6 +198,16 @@ def run_python(arguments: Sequence[str], *, timeout_s: float, watch: Watch | Non
         if process.returncode != 0:
             raise explain(errors.read().decode(errors="replace"))
     return output
+
+
+def _check_online() -> None:
+    from axon_client import config
+
+    if config.load().offline:
+        raise ConfigError(
+            "the package index would have to be asked, and axon is offline",
+            hint="leave out --offline, or unset AXON_OFFLINE and 'offline' in the configuration",
+        )
 
 
 def _env() -> dict[str, str]:

