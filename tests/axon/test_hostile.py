@@ -14,8 +14,10 @@ import pytest
 from axon_client import manifest as manifests
 from axon_client import pack
 from axon_client.archive import extract_tar, open_tar, open_zip
+from axon_client.cli import run
 from axon_client.errors import IntegrityError
 from axon_client.oci import artifact
+from axon_client.store import Store
 from axon_client.unpacking import Limits
 from mlos_core.errors import InvalidInput, Unsupported
 
@@ -23,6 +25,7 @@ from .hostile import Case, artifacts, corpus, tars, yamls, zips
 
 CORPUS = corpus()
 MEMORY, WRITTEN, SECONDS = 1 << 30, 16 << 20, 60
+REFUSED = {IntegrityError.exit_code, InvalidInput.exit_code}
 
 
 def ignore(count):
@@ -158,3 +161,23 @@ def test_the_whole_corpus_is_refused_in_bounded_memory_time_and_space(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+BY_HAND = [case for case in CORPUS if case.suffix != ".json" and not case.limits]
+
+
+@pytest.mark.parametrize("case", BY_HAND, ids=lambda case: case.name)
+def test_installing_it_leaves_the_store_as_it_was(case, home, tmp_path, capsys, files_of):
+    """The same by the command, whose errors are no tracebacks; layers come by oci/."""
+    path = tmp_path / f"evil{case.suffix}"
+    path.write_bytes(case.make(str(tmp_path / "canary")))
+    if case.suffix == ".yaml":
+        folder = tmp_path / "evil"
+        folder.mkdir()
+        path = path.rename(folder / "manifest.yaml").parent
+    before = files_of(tmp_path)
+    assert run(["install", str(path)]) in REFUSED
+    assert capsys.readouterr().err.startswith("error: ")
+    assert not [f for f in files_of(tmp_path) if f.startswith("axon home/blobs")]
+    assert [f for f in files_of(tmp_path) if not f.startswith("axon home/")] == before
+    assert not Store(home).installed()
