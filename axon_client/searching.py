@@ -12,7 +12,7 @@ import msgspec
 
 from axon_client import adapters, config
 from axon_client.adapters import catalogue
-from axon_client.adapters.base import Adapter, Hit, Searches
+from axon_client.adapters.base import Adapter, Hit, Narrows, Searches
 from axon_client.adapters.registry import RegistryAdapter
 from axon_client.config import Config
 from axon_client.remote import Entry, Filters
@@ -107,6 +107,10 @@ def _ask(
             f"{name} cannot be searched", hint=f"install by name: axon install {name}/NAME"
         )
     narrow = filters != Filters()
+    if isinstance(source, Narrows):
+        asked = dict(filters.parameters)
+        asked.pop("namespace", None)
+        query = source.narrowed(query, asked)
     hits = source.search(query, min(1000, limit * _WIDER) if narrow else limit)
     fitting = [entry for entry in map(_entry, hits) if fits(entry, filters)]
     counted = catalogue.facets(fitting) if facets else {}

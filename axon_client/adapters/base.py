@@ -7,6 +7,7 @@ namespace, its value a class that is made without arguments.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -174,4 +175,13 @@ class Searches(Protocol):
         Raises:
             Unavailable: the source cannot be reached.
         """
+        ...
+
+
+@runtime_checkable
+class Narrows(Protocol):
+    """A source that can be searched for packages that have something, not only for words."""
+
+    def narrowed(self, query: str, facets: Mapping[str, str]) -> str:
+        """A query for `search` that also asks for facets: framework, format, license, tag."""
         ...

@@ -9,6 +9,7 @@ downloader fetches and checks them; huggingface_hub is asked for what there is.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -113,6 +114,11 @@ class HfAdapter:
         for name, commit in [("latest", refs.head), *refs.branches.items(), *refs.tags.items()]:
             names.setdefault(hf_version.of_commit(commit, refs, label), []).append(name)
         return [Version(version, tags=tuple(tags)) for version, tags in names.items()]
+
+    def narrowed(self, query: str, facets: Mapping[str, str]) -> str:
+        """The hub's own terms for what hits must have."""
+        terms = [f"{name}:{value}" for name, value in facets.items() if len(value.split()) == 1]
+        return " ".join([query, *terms]).strip()
 
     def search(self, query: str, limit: int) -> list[Hit]:
         """Models on the hub. Words like `author:org` narrow it; see `hf_card.filters`."""

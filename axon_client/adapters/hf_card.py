@@ -21,7 +21,9 @@ _FILTERS: Final = {
     "author": "author", "task": "pipeline_tag", "sort": "sort", "app": "apps",
     "parameters": "num_parameters",
 }  # fmt: skip
-_TAGS: Final = {"license": "license:", "framework": "", "library": "", "tag": "", "language": ""}
+_TAGS: Final = {
+    "license": "license:", "framework": "", "library": "", "format": "", "tag": "", "language": ""
+}  # fmt: skip
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -80,7 +82,7 @@ def _plain(text: str) -> str:
 def filters(query: str) -> dict[str, Any]:
     """A query as huggingface_hub's: words are searched for, `key:value` narrows.
 
-    Keys: author, task, license, framework or library, tag, language, app, parameters
+    Keys: author, task, license, framework or library, format, tag, language, app, parameters
     (`min:1B,max:8B`), sort (`downloads`, `likes`, `created_at`, `trending_score`).
     """
     asked: dict[str, Any] = {"full": True}

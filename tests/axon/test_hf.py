@@ -579,7 +579,7 @@ def test_without_the_library_the_error_says_what_to_install(home, monkeypatch):
 # --- search ---------------------------------------------------------------------------
 
 
-def test_search_narrows_by_the_hubs_own_facets(hub):
+def test_search_narrows_by_the_hubs_own_facets(hub, capfd):
     for name in ("ada/digits", "ada/words", "eve/digits-large"):
         about = {"pipeline_tag": "image-classification", "library_name": "onnx"}
         hub.add(name, names("model.onnx")).about |= about | {"tags": ["license:mit", "onnx"]}
@@ -590,6 +590,10 @@ def test_search_narrows_by_the_hubs_own_facets(hub):
     assert [h.name for h in HfAdapter().search("author:ada", 10)] == ["ada/digits", "ada/words"]
     assert [h.name for h in HfAdapter().search("license:mit words", 10)] == ["ada/words"]
     assert len(HfAdapter().search("", 1)) == 1
+    assert cli.run(["search", "digits", "--source", "hf", "--license", "mit", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert [hit["name"] for hit in found["hits"]] == ["ada/digits"]
+    assert "filter=license" in hub.asked("hub", "/api/models?")[-1]
     assert len(HfAdapter().search("", 3)) == 3
 
 
