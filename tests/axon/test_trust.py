@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: BUSL-1.1
 import base64
 import json
-import os
 import stat
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from axon_client import cli, trust
 from axon_client import manifest as manifests
+from axon_client.commands.trust import keygen
 from axon_client.errors import IntegrityError
 from axon_client.trust import ring
 from axon_client.trust.encoding import key_bytes, key_text
@@ -407,4 +408,14 @@ def test_keygen_takes_a_passphrase_from_the_environment(home, capfd, monkeypatch
     with pytest.raises(PermissionDenied):
         trust.load_key()
     assert b"ENCRYPTED" in (home / "keys" / "default.pem").read_bytes()
-    assert "PRIVATE" not in os.environ.get("AXON_KEY_PASSPHRASE", "")
+
+
+def test_keygen_asks_for_a_passphrase_twice_and_shows_neither_it_nor_the_key(home):
+    asked = CliRunner().invoke(keygen, ["--passphrase", "--json"], input="sesame\nsesame\n")
+    assert asked.exit_code == 0
+    assert json.loads(asked.stdout)["public"] == trust.load_key(ask=lambda: "sesame").public
+    assert "sesame" not in asked.output
+    assert "PRIVATE" not in asked.output
+    different = ["--passphrase", "--name", "two"]
+    assert CliRunner().invoke(keygen, different, input="one\ntwo\n").exit_code != 0
+    assert not (home / "keys" / "two.pem").exists()
