@@ -9,10 +9,9 @@ of a basic login, whatever the user.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -29,18 +28,16 @@ from axon_client.registry.blobs import Blobs
 from axon_client.registry.database import Database
 from axon_client.registry.http import feed, number, reply
 from axon_client.registry.limits import Limits
+from axon_client.registry.oci_errors import VERSION, refusal, speaking
 from axon_client.registry.pushes import Pushes
 from axon_client.registry.ranges import wanted
 from axon_client.registry.sending import FileResponse, extend_deadline
 from axon_client.registry.writer import Upload
 from mlos_core.errors import (
-    AlreadyExists,
     InvalidInput,
     MlosError,
     NotFound,
-    Overloaded,
     PayloadTooLarge,
-    PermissionDenied,
 )
 
 _NAME: Final = "/v2/{name:path}"
@@ -48,19 +45,6 @@ _UPLOADS: Final = _NAME + "/blobs/uploads/"
 _OCTETS: Final = "application/octet-stream"
 _PAGE: Final = 1000
 _CONTENT_RANGE: Final = re.compile(r"(?:bytes )?([0-9]{1,18})-([0-9]{1,18})(?:/(?:[0-9]+|\*))?")
-_VERSION: Final = {"docker-distribution-api-version": "registry/2.0"}
-_CODES: Final[tuple[tuple[type[MlosError], str, int], ...]] = (
-    (problems.Unauthenticated, "UNAUTHORIZED", 401),
-    (PermissionDenied, "DENIED", 403),
-    (problems.WrongOffset, "BLOB_UPLOAD_INVALID", 416),
-    (problems.WrongDigest, "DIGEST_INVALID", 400),
-    (problems.MissingBlobs, "MANIFEST_BLOB_UNKNOWN", 404),
-    (problems.BadRange, "BLOB_UPLOAD_INVALID", 416),
-    (PayloadTooLarge, "SIZE_INVALID", 413),
-    (AlreadyExists, "DENIED", 409),
-    (Overloaded, "TOOMANYREQUESTS", 429),
-)
-"""The first that fits counts."""
 
 
 def routes(
@@ -84,18 +68,18 @@ class _Oci:
     def routes(self) -> list[BaseRoute]:
         manifest, upload = _NAME + "/manifests/{reference}", _UPLOADS + "{key}"
         return [
-            Route("/v2/", _speaking(self.ping)),
-            Route("/v2/_catalog", _speaking(self.catalog)),
-            Route(_NAME + "/tags/list", _speaking(self.tags, "NAME")),
-            Route(manifest, _speaking(self.manifest, "MANIFEST")),
-            Route(manifest, _speaking(self.put_manifest, "MANIFEST"), methods=["PUT"]),
-            Route(_UPLOADS, _speaking(self.begin, "BLOB_UPLOAD"), methods=["POST"]),
-            Route(upload, _speaking(self.progress, "BLOB_UPLOAD")),
-            Route(upload, _speaking(self.append, "BLOB_UPLOAD"), methods=["PATCH"]),
-            Route(upload, _speaking(self.finish, "BLOB_UPLOAD"), methods=["PUT"]),
-            Route(upload, _speaking(self.cancel, "BLOB_UPLOAD"), methods=["DELETE"]),
-            Route(_NAME + "/blobs/{digest}", _speaking(self.blob, "BLOB")),
-            Route("/v2/{rest:path}", _speaking(_nothing)),
+            Route("/v2/", speaking(self.ping)),
+            Route("/v2/_catalog", speaking(self.catalog)),
+            Route(_NAME + "/tags/list", speaking(self.tags, "NAME")),
+            Route(manifest, speaking(self.manifest, "MANIFEST")),
+            Route(manifest, speaking(self.put_manifest, "MANIFEST"), methods=["PUT"]),
+            Route(_UPLOADS, speaking(self.begin, "BLOB_UPLOAD"), methods=["POST"]),
+            Route(upload, speaking(self.progress, "BLOB_UPLOAD")),
+            Route(upload, speaking(self.append, "BLOB_UPLOAD"), methods=["PATCH"]),
+            Route(upload, speaking(self.finish, "BLOB_UPLOAD"), methods=["PUT"]),
+            Route(upload, speaking(self.cancel, "BLOB_UPLOAD"), methods=["DELETE"]),
+            Route(_NAME + "/blobs/{digest}", speaking(self.blob, "BLOB")),
+            Route("/v2/{rest:path}", speaking(_nothing)),
         ]
 
     # --- reading ----------------------------------------------------------------------
@@ -103,7 +87,7 @@ class _Oci:
     def ping(self, request: Request) -> Response:
         """Whether one is known here, and that this is a registry."""
         self._may(request, "read")
-        return reply({}, headers=_VERSION)
+        return reply({}, headers=VERSION)
 
     def catalog(self, request: Request) -> Response:
         """A page of the repositories."""
@@ -120,14 +104,14 @@ class _Oci:
         """The artifact that a tag or digest names."""
         self._may(request, "read")
         found = self._artifacts.get(_name(request), request.path_params["reference"])
-        headers = {**_VERSION, "docker-content-digest": found.digest, "etag": f'"{found.digest}"'}
+        headers = {**VERSION, "docker-content-digest": found.digest, "etag": f'"{found.digest}"'}
         return Response(found.body, 200, headers, found.media_type)
 
     def blob(self, request: Request) -> ASGIApp:
         """A blob, or a range of it."""
         self._may(request, "read")
         digest = _digest(request.path_params["digest"])
-        headers = {**_VERSION, "docker-content-digest": digest, "etag": f'"{digest}"'}
+        headers = {**VERSION, "docker-content-digest": digest, "etag": f'"{digest}"'}
         try:
             file = self._blobs.open(digest.removeprefix("sha256:"))
         except NotFound:
@@ -191,7 +175,7 @@ class _Oci:
         try:
             offset = await self._append(request, upload, who)
         except problems.WrongOffset as error:
-            refused = _refusal(error, "BLOB_UPLOAD")
+            refused = refusal(error, "BLOB_UPLOAD")
             refused.headers.update(self._under_way(name, key, error.offset, 416).headers)
             refused.headers["content-length"] = str(len(refused.body))
             return refused
@@ -237,7 +221,7 @@ class _Oci:
             "range": f"0-{max(0, offset - 1)}",
             "docker-upload-uuid": key,
         }
-        return Response(status_code=status, headers={**_VERSION, **headers})
+        return Response(status_code=status, headers={**VERSION, **headers})
 
     # --- who --------------------------------------------------------------------------
 
@@ -255,7 +239,7 @@ class _Oci:
 
 def _name(request: Request) -> str:
     name: str = request.path_params["name"]
-    return name
+    return name.lower()  # as clients ask anyway; documents are kept under one spelling
 
 
 def _digest(text: str) -> str:
@@ -268,7 +252,7 @@ def _digest(text: str) -> str:
 
 def _made(location: str, digest: str) -> Response:
     headers = {"location": location, "docker-content-digest": digest}
-    return Response(status_code=201, headers={**_VERSION, **headers})
+    return Response(status_code=201, headers={**VERSION, **headers})
 
 
 def _page(request: Request, key: str, names: list[str], beside: dict[str, str]) -> Response:
@@ -277,7 +261,7 @@ def _page(request: Request, key: str, names: list[str], beside: dict[str, str]) 
     count = number(request, "n", _PAGE, _PAGE)
     rest = [name for name in names if name > last]
     page = rest[:count]
-    headers = dict(_VERSION)
+    headers = dict(VERSION)
     if page and len(rest) > count:
         headers["link"] = f'<{request.url.path}?n={count}&last={page[-1]}>; rel="next"'
     return reply({**beside, key: page}, headers=headers)
@@ -285,44 +269,3 @@ def _page(request: Request, key: str, names: list[str], beside: dict[str, str]) 
 
 def _nothing(request: Request) -> Response:
     raise InvalidInput("this registry has no such operation")
-
-
-def _speaking(handler: Callable[[Request], Any], kind: str = "") -> Callable[[Request], Any]:
-    """A handler whose errors look as OCI's clients know them; `kind` is what may be unknown."""
-    if inspect.iscoroutinefunction(handler):
-
-        async def waiting(request: Request) -> Any:
-            try:
-                return await handler(request)
-            except MlosError as error:
-                return _refusal(error, kind)
-
-        return waiting
-
-    def at_once(request: Request) -> Any:
-        try:
-            return handler(request)
-        except MlosError as error:
-            return _refusal(error, kind)
-
-    return at_once
-
-
-def _refusal(error: MlosError, kind: str) -> Response:
-    code, status = _code(error, kind)
-    headers = {**_VERSION, **problems.headers_of(error)}
-    if status == 401:
-        headers["www-authenticate"] = 'Basic realm="axon"'
-    text = f"{error.message} ({error.hint})" if error.hint else error.message
-    return reply({"errors": [{"code": code, "message": text}]}, status, headers)
-
-
-def _code(error: MlosError, kind: str) -> tuple[str, int]:
-    for known, code, status in _CODES:
-        if isinstance(error, known):
-            return code, status
-    if isinstance(error, NotFound):
-        return f"{kind or 'NAME'}_UNKNOWN", 404
-    if isinstance(error, InvalidInput) or error.http_status < 500:
-        return (f"{kind}_INVALID", 400) if kind else ("UNSUPPORTED", 404)
-    return "UNSUPPORTED", error.http_status
