@@ -48,7 +48,9 @@ def _in(path: Path) -> Iterator[str]:
         elif path.name == FILE_NAME and path.is_file():
             with path.open("rb") as file:  # a package may call anything of its own so
                 data = file.read(MAX_BYTES)
-            yield from (found.decode() for found in _DIGESTS.findall(data))
+            # The archive that a package came in is named too, and is no part of it.
+            own = data.partition(b"\ndistribution:")[0]
+            yield from (found.decode() for found in _DIGESTS.findall(own))
 
 
 def sweep(blobs: Blobs, candidates: set[str], needed: set[str], *, dry_run: bool = False) -> Freed:

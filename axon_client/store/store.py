@@ -211,7 +211,7 @@ class Store:
             disk.remove_tree(built)  # what was replaced, so that its links do not keep its blobs
         for digest in {file.sha256 for file in manifest.spec.format.files} | stage.borrowed:
             self.content.leases.drop(digest)
-        self.content.release(old)
+        self.content.release(old | stage.borrowed)
         return InstalledModel(spec, model.path)
 
     def _put_in_place(
