@@ -2,6 +2,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from axon_client.spec import PackageSpec, PathSpec, UrlSpec, kind_of, parse, parse_name
 from mlos_core.errors import InvalidInput
@@ -161,3 +163,18 @@ def test_hostile_paths_are_refused():
     for text in ("./a\0b", "/" + "a" * 5000, "~nobody-of-that-name/x"):
         with pytest.raises(InvalidInput):
             parse(text)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.sampled_from(["", "a/b", "a/b@", "a/b/c@^", "https://x.test/m#sha256=", "./"]),
+    st.text(alphabet="ab019.@/^~<>=|,-+*x! \u0661\u202e\0\n:#%", max_size=24),
+)
+def test_any_text_is_a_spec_that_reads_back_or_is_refused(beginning, text):
+    try:
+        spec = parse(beginning + text)
+    except InvalidInput:
+        return
+    if isinstance(spec, PackageSpec):
+        kind_of(spec.version)
+        assert parse(str(spec)) == spec
