@@ -117,17 +117,26 @@ class Uploads:
             NotFound: there is none.
         """
         with self._database.read() as connection:
-            row = connection.execute(
-                "SELECT sha256, size, finished FROM uploads"
-                " WHERE id = ? AND owner = ? AND expires > ?",
-                (key, owner, self._clock()),
-            ).fetchone()
+            upload = self._read(connection, key, owner)
+        if upload is None:
+            # A file that is gone may have become a blob just now: wait for who finishes it.
+            with self._database.write() as connection:
+                upload = self._read(connection, key, owner)
+        if upload is None:
+            raise NotFound("there is no such upload", hint="begin it again; it may have expired")
+        return upload
+
+    def _read(self, connection: sqlite3.Connection, key: str, owner: str) -> Upload | None:
+        row = connection.execute(
+            "SELECT sha256, size, finished FROM uploads WHERE id = ? AND owner = ? AND expires > ?",
+            (key, owner, self._clock()),
+        ).fetchone()
         if row is not None and row["finished"]:
             return Upload(key, row["sha256"], row["size"], row["size"], finished=True)
         with suppress(FileNotFoundError):
             if row is not None:
                 return Upload(key, row["sha256"], row["size"], self._path(key).stat().st_size)
-        raise NotFound("there is no such upload", hint="begin it again; it may have expired")
+        return None
 
     @contextmanager
     def append(self, key: str, owner: str, offset: int) -> Iterator[Writer]:
@@ -174,8 +183,7 @@ class Uploads:
                     hint="it was thrown away: upload the file again",
                 )
             if file is not None:
-                self._adopt(self._path(key), digest)
-                self._note(key, digest, upload.offset)
+                self._end_as(key, digest, upload.offset)
             return digest
 
     def _hashed(self, file: IO[bytes], upload: Upload) -> str:
@@ -183,13 +191,14 @@ class Uploads:
         known = self._digest(upload.id).at(upload.offset)
         return known or hash_file(self._path(upload.id))
 
-    def _note(self, key: str, digest: str, size: int) -> None:
-        """Remember for a while that an upload is finished."""
+    def _end_as(self, key: str, digest: str, size: int) -> None:
+        """Make it a blob, and remember that for a while."""
         with self._database.write() as connection:
             connection.execute(
                 "UPDATE uploads SET finished = 1, sha256 = ?, size = ?, expires = ? WHERE id = ?",
                 (digest, size, self._clock() + REMEMBERED_S, key),
             )
+            self._adopt(self._path(key), digest)
         with self._guard:
             self._digests.pop(key, None)
 
@@ -247,8 +256,8 @@ class Uploads:
         try:
             handle = os.open(self._path(key), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             return os.fdopen(handle, "ab", buffering=0)
-        except FileNotFoundError as error:
-            raise NotFound("there is no such upload") from error
+        except FileNotFoundError as error:  # finished or thrown away just now
+            raise Overloaded("this upload is being ended", hint="ask again for it") from error
 
     def _digest(self, key: str) -> Digest:
         with self._guard:

@@ -2,11 +2,15 @@
 """Uploads: resumed, cut, wrong, too many, expired."""
 
 import hashlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from axon_client.registry.blobs import Blobs
 from axon_client.registry.limits import Limits
+from axon_client.registry.uploads import Uploads
 from mlos_core.errors import MlosError, NotFound, Overloaded, PayloadTooLarge
 
 from .conftest import WEIGHTS, Publisher
@@ -276,3 +280,24 @@ def test_finished_uploads_do_not_count_and_are_forgotten_in_time(site, tmp_path)
     uploads.expire()
     with pytest.raises(NotFound):
         uploads.get(key, "me")
+
+
+def test_an_upload_that_is_becoming_a_blob_is_there_all_the_while(site, tmp_path):
+    renamed, asked = threading.Event(), threading.Event()
+
+    def adopt(path, digest):
+        path.rename(tmp_path / digest)
+        renamed.set()
+        asked.wait(10)
+
+    uploads = Uploads(tmp_path / "up", adopt, site.database, Limits(), time.time)
+    key = uploads.start("me", DIGEST, len(WEIGHTS)).id
+    with uploads.append(key, "me", 0) as writer:
+        writer.write(WEIGHTS)
+    with ThreadPoolExecutor(2) as pool:
+        finished = pool.submit(uploads.finish, key, "me")
+        renamed.wait(10)
+        seen = pool.submit(uploads.get, key, "me")
+        asked.set()
+        assert finished.result(10) == DIGEST
+        assert seen.result(10).finished
