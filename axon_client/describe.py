@@ -10,30 +10,23 @@ be: a file that is missing or another one, weights outside of the package, code 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 
 from axon_client import manifest as manifests
 from axon_client import requirements, safety
 from axon_client.contradictions import contradictions
-from axon_client.errors import IntegrityError
 from axon_client.formats import (
     FRAMEWORKS,
-    PICKLE,
     PREFERENCE,
     SUFFIXES,
-    choose_main,
-    format_of,
-    kind_of_torch,
 )
-from axon_client.hashing import hash_file
-from axon_client.introspect import Header, read, read_onnx
+from axon_client.introspect import Header, read
 from axon_client.introspect.hub_config import read_config
-from axon_client.introspect.mapped import LFS, head_of
 from axon_client.introspect.shards import shards_of
+from axon_client.inventory import check_listed, find_models, list_files
 from axon_client.licences import find_licence, licence_files
 from axon_client.manifest import (
     ExecutionFile,
@@ -51,7 +44,6 @@ from mlos_core.errors import InvalidInput, LoadFailed
 
 WARNINGS = "axon.warnings"
 """The annotation with what is doubtful about a package, one doubt a line."""
-_LARGEST_POINTER = 1024
 
 
 def complete(
@@ -161,87 +153,6 @@ class _Contents:
         )
 
 
-def list_files(
-    folder: Path, progress: Progress = silent, known: Mapping[str, ModelFile] | None = None
-) -> list[ModelFile]:
-    """Every file below `folder` with size and digest, sorted by path.
-
-    Raises:
-        InvalidInput: one only points to a file that was not fetched.
-    """
-    found = sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
-    there = {path.relative_to(folder).as_posix(): path for path in found}
-    known = known or {}
-    done, total = 0, sum(p.stat().st_size for name, p in there.items() if name not in known)
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        progress("hash", done, total)
-
-    for name, path in there.items():
-        _refuse_pointer(name, path)
-    return [
-        known.get(name) or ModelFile(name, path.stat().st_size, hash_file(path, advance))
-        for name, path in there.items()
-    ]
-
-
-def _refuse_pointer(name: str, path: Path) -> None:
-    small = path.stat().st_size <= _LARGEST_POINTER
-    if small and format_of(name) and head_of(path).startswith(LFS):
-        raise InvalidInput(
-            f"{name} is a Git LFS pointer, not the model",
-            hint="fetch the file itself with 'git lfs pull'",
-        )
-
-
-def find_models(package: str, folder: Path, files: Sequence[ModelFile]) -> list[ExecutionFile]:
-    """The model files, the main one first and marked as such.
-
-    Raises:
-        LoadFailed: a file called `.onnx` is not an ONNX model.
-    """
-    formats = {file.path: _format(folder, file.path) for file in files}
-    models = [ExecutionFile(path, format) for path, format in formats.items() if format]
-    for model in models:
-        if model.format == "onnx":
-            check_external(folder, model.path)
-    main = choose_main(package, models)
-    marked = [msgspec.structs.replace(m, type=MAIN) if m.path == main else m for m in models]
-    return sorted(marked, key=lambda m: (m.type != MAIN, m.path))
-
-
-def _format(folder: Path, path: str) -> str:
-    """By name, and for PyTorch's files by content: a `.pt` may be one of three things."""
-    format = format_of(path)
-    if format == "torchscript":
-        return kind_of_torch(folder / path)
-    if format:
-        return format
-    checkpoint = PurePosixPath(path).suffix.lower() in (".bin", ".ckpt")
-    return PICKLE if checkpoint and safety.why_unsafe(folder / path) else ""
-
-
-def check_external(folder: Path, model: str) -> None:
-    """Make sure that an ONNX file's external weights lie in the package.
-
-    Raises:
-        IntegrityError: a location leads out of the package.
-        InvalidInput: a file is missing.
-    """
-    path = folder / model
-    for location in read_onnx(path).external:
-        problem = manifests.path_problem(location)
-        if problem:
-            raise IntegrityError(f"{model}: the location of its weights, {location!r}, {problem}")
-        if not (path.parent / location).is_file():
-            raise InvalidInput(
-                f"{model} keeps weights in {location}, which is missing",
-                hint="install the folder that holds both",
-            )
-
-
 def _chief(models: Sequence[ExecutionFile]) -> ExecutionFile:
     """The model that names the package's format: the main one, or the preferred format."""
     order = {format: rank for rank, format in enumerate(PREFERENCE)}
@@ -279,23 +190,3 @@ def weights_of(model: ExecutionFile, header: Header, folder: Path) -> requiremen
         parts += list((path.parent / "variables").glob("variables.data-*"))
     size = sum(part.stat().st_size for part in parts if part.is_file())
     return requirements.Weights(model.format, header, size)
-
-
-def check_listed(listed: Sequence[ModelFile], found: Sequence[ModelFile], title: str) -> None:
-    """Compare the files there are with those that a manifest lists.
-
-    Raises:
-        InvalidInput: one is missing.
-        IntegrityError: one is another.
-    """
-    there = {file.path: file for file in found}
-    for file in listed:
-        real = there.get(file.path)
-        if real is None:
-            raise InvalidInput(f"{title}: {file.path} is in the manifest but not in the package")
-        if (real.size, real.sha256) != (file.size, file.sha256):
-            raise IntegrityError(
-                f"{title}: {file.path} has {real.size} bytes and sha256 {real.sha256}, "
-                f"the manifest says {file.size} and {file.sha256}",
-                hint="fetch it again; if you changed it yourself, correct the manifest",
-            )

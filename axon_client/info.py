@@ -13,10 +13,11 @@ import msgspec
 from axon_client import manifest as manifests
 from axon_client import requirements
 from axon_client.adapters.base import Resolved
-from axon_client.describe import WARNINGS, facts, find_models, weights_of
+from axon_client.describe import WARNINGS, facts, weights_of
 from axon_client.fit import fit
 from axon_client.formats import SUFFIXES
 from axon_client.introspect import Header, read
+from axon_client.inventory import find_models
 from axon_client.licences import find_licence
 from axon_client.machine import Machine
 from axon_client.manifest import (

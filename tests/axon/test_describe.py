@@ -7,8 +7,10 @@ import pytest
 from axon_client import manifest as manifests
 from axon_client import requirements
 from axon_client.contradictions import contradictions
-from axon_client.describe import WARNINGS, complete, list_files
+from axon_client.describe import WARNINGS, complete
+from axon_client.errors import IntegrityError
 from axon_client.introspect import Header
+from axon_client.inventory import list_files
 from axon_client.licences import find_licence, recognise, stated_in
 from axon_client.manifest import (
     CPU,
@@ -55,7 +57,7 @@ def test_what_is_complete_is_left_as_it_is(folder, filled):
 
 def test_files_whose_digest_is_known_are_not_hashed_again(folder, monkeypatch):
     known = {file.path: file for file in list_files(folder)}
-    monkeypatch.setattr("axon_client.describe.hash_file", None)
+    monkeypatch.setattr("axon_client.inventory.hash_file", None)
     assert complete(new(), folder, known=known).spec.format.files == list(known.values())
 
 
@@ -63,14 +65,8 @@ def test_a_known_digest_is_believed_and_a_listed_one_compared(folder):
     listed = list_files(folder)
     wrong = ModelFile("model.onnx", listed[2].size, "0" * 64)
     manifest = new(format=manifests.Format(files=listed))
-    with pytest.raises(manifests_error(), match="the manifest says"):
+    with pytest.raises(IntegrityError, match="the manifest says"):
         complete(manifest, folder, known={"model.onnx": wrong})
-
-
-def manifests_error():
-    from axon_client.errors import IntegrityError
-
-    return IntegrityError
 
 
 def test_the_author_wins_and_a_contradiction_is_a_warning(filled):
