@@ -33,6 +33,7 @@ class Sources:
         self._project = project
         self._home = home
         self._fixed = fixed or {}
+        self._known: dict[str, Adapter] = {}
 
     def __call__(self, package: PackageSpec) -> Adapter:
         """The adapter of a package, with the choice of files that the project makes."""
@@ -42,6 +43,11 @@ class Sources:
         return chosen(self._plain(package.namespace), package.title, wish.include, wish.pickles)
 
     def _plain(self, namespace: str) -> Adapter:
+        if namespace not in self._known:
+            self._known[namespace] = self._find(namespace)
+        return self._known[namespace]
+
+    def _find(self, namespace: str) -> Adapter:
         name = self._own_registry(namespace)
         if name:
             settings = Config(registries=dict(self._project.registries))

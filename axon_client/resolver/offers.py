@@ -71,14 +71,17 @@ class Offers:
 
     def __init__(self, source_of: SourceOf) -> None:
         self._source_of = source_of
+        self._sources: dict[str, Adapter] = {}
         self._offered: dict[str, list[Version]] = {}
         self._pointed: dict[PackageSpec, Version] = {}
         self._answers: dict[PackageSpec, Resolved] = {}
         self._fitting: dict[tuple[PackageSpec, str, int], list[Version]] = {}
 
     def source(self, package: PackageSpec) -> Adapter:
-        """The adapter that serves a package."""
-        return self._source_of(package)
+        """The adapter that serves a package; it may remember what it was asked."""
+        if package.title not in self._sources:
+            self._sources[package.title] = self._source_of(package)
+        return self._sources[package.title]
 
     def versions(self, package: PackageSpec) -> list[Version]:
         """All versions of a package that are known, whatever its selector is.
