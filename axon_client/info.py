@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from axon_client import requirements
 from axon_client.adapters.base import Resolved
 from axon_client.describe import WARNINGS, facts, weights_of
 from axon_client.fit import fit
-from axon_client.formats import SUFFIXES
+from axon_client.formats import SUFFIXES, choose_main, format_of
 from axon_client.introspect import Header, read
 from axon_client.inventory import find_models
 from axon_client.licences import find_licence
@@ -38,7 +38,7 @@ class Read(msgspec.Struct, frozen=True):
     """One model of a package: what its file says, or why that cannot be told."""
 
     file: ExecutionFile
-    header: Header
+    header: Header = Header()
     error: str = ""
 
     @property
@@ -142,10 +142,10 @@ def about_remote(spec: str, found: Resolved, machine: Machine) -> dict[str, Any]
         "warnings": list(found.notes),
     }
     if not found.manifest:
-        return about
+        return about | _offered(found, machine)
     manifest = manifests.decode(found.manifest, source=f"the manifest of {about['package']}")
     size = sum(file.size for file in manifest.spec.format.files)
-    models = [Read(file, Header()) for file in execution_files(manifest)]
+    models = [Read(file) for file in execution_files(manifest)]
     loaded = [one for one in models if one.file.type == MAIN] or models
     return {
         **about,
@@ -156,6 +156,34 @@ def about_remote(spec: str, found: Resolved, machine: Machine) -> dict[str, Any]
         **_fits(_stated(manifest, size), None, machine, loaded),
         "manifest": manifest.as_dict(),
     }
+
+
+def _offered(found: Resolved, machine: Machine) -> dict[str, Any]:
+    """What the names and sizes of a source's files tell: models, and what they need about."""
+    sizes = {file.path: file.size for file in found.files}
+    named = [ExecutionFile(path, format_of(path)) for path in sizes if format_of(path)]
+    if found.package is None or not named or min(sizes.values()) < 0:
+        return {}
+    main = choose_main(found.package.name, named)
+    models = [Read(msgspec.structs.replace(m, type=MAIN) if m.path == main else m) for m in named]
+    loaded = [one for one in models if one.file.type == MAIN] or models
+    weights = [
+        requirements.Weights(one.file.format, Header(), sum(sizes[p] for p in _parts(one, sizes)))
+        for one in loaded
+    ]
+    reckoned = requirements.estimate(weights, sum(sizes.values()))
+    return {
+        "models": [_model(one, None) for one in models],
+        **_fits(requirements.fill(Requirements(), reckoned), reckoned, machine, loaded),
+    }
+
+
+def _parts(one: Read, paths: Iterable[str]) -> list[str]:
+    """The files of a model in shards: all that are called like the first but for its number."""
+    begin, shard, end = one.file.path.partition("-00001-of-")
+    if not shard:
+        return [one.file.path]
+    return [path for path in paths if path.startswith(f"{begin}-") and path.endswith(end)]
 
 
 def _stated(manifest: Manifest, size: int) -> Requirements:

@@ -286,6 +286,21 @@ spec:
     assert "7 billion" in out
 
 
+def test_without_a_manifest_names_and_sizes_tell_what_is_needed_about(axon, source):
+    parts = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    source.found = Resolved(
+        PackageSpec("far", "away", "1.0"),
+        files=tuple(RemoteFile(path, (), 3 * GB) for path in (*parts, "other.txt")),
+    )
+    about = json.loads(axon("info", "far/away", "--json")[1])
+    assert [model["path"] for model in about["models"]] == parts[:1]
+    assert about["estimate"]["least"] == 60_000_000 + 6 * GB
+    assert about["requirements"]["storage"]["min_gb"] == 9
+    assert about["runs_here"]["answer"] in ("yes", "no")
+    source.found = Resolved(PackageSpec("far", "away", "1.0"), url="https://far.test/away")
+    assert "more is known once it is installed" in axon("info", "far/away")[1]
+
+
 def test_a_name_that_nothing_has_is_not_found(axon):
     code, _, err = axon("info", "nothing")
     assert code == 66
