@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from axon_client import versions
+from axon_client.adapters.base import Version
+from axon_client.resolver import allowed
 
 PRE = ["", "", "", "", "-alpha", "-alpha.1", "-beta.2", "-rc.1", "-0", "-1.2", "-a-b", "-x", "-01"]
 BUILD = ["", "", "", "", "", "", "+build", "+1.2", "+a-b"]
@@ -29,6 +31,15 @@ const fits = ranges.map(range => semver.validRange(range) === null ? null :
 const order = known.map(one => known.map(other => semver.compare(one, other)));
 console.log(JSON.stringify({fits, order, valid: known.map(one => semver.valid(one) !== null)}));
 """
+PICK = """
+const pick = require(process.argv[1]);
+const cases = JSON.parse(require('fs').readFileSync(0));
+console.log(JSON.stringify(cases.map(([versions, tags, wanted]) => {
+  const entries = versions.map(version => [version, {name: 'm', version, _id: version}]);
+  const all = {name: 'm', 'dist-tags': tags, versions: Object.fromEntries(entries)};
+  try { return pick(all, wanted).version } catch (error) { return null }
+})));
+"""
 KNOWN = [f"{a}.{b}.{c}" for a in (0, 1, 2, 10) for b in (0, 1, 2) for c in (0, 1, 3)]
 KNOWN += [
     base + pre
@@ -39,31 +50,36 @@ KNOWN += ["1.2.3+b", "v1.2.3", "9007199254740991.0.0"]
 
 
 @cache
-def npm_semver():
-    """The folder of npm's semver, or why it is not there."""
+def npm_module(name):
+    """The folder of one of npm's own modules, or why it is not there."""
     npm, node = shutil.which("npm"), shutil.which("node")
     if not npm or not node:
         return None, "node and npm are not installed"
     for above in (Path(npm).resolve().parent.parent, Path("/usr/lib/node_modules/npm")):
-        found = above / "node_modules" / "semver"
+        found = above / "node_modules" / name
         if (found / "package.json").is_file():
             return found, ""
-    return None, "npm has no semver of its own here"
+    return None, f"npm has no {name} of its own here"
 
 
-def ask(ranges):
-    folder, reason = npm_semver()
+def judge(module, script, question):
+    """What a script answers that gets one of npm's modules and a question."""
+    folder, reason = npm_module(module)
     if folder is None:
         pytest.skip(reason)
     done = subprocess.run(
-        ["node", "-e", SCRIPT, str(folder)],
-        input=json.dumps({"ranges": ranges, "known": KNOWN}),
+        ["node", "-e", script, str(folder)],
+        input=json.dumps(question),
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
     return json.loads(done.stdout)
+
+
+def ask(ranges):
+    return judge("semver", SCRIPT, {"ranges": ranges, "known": KNOWN})
 
 
 def make_ranges(seed, count):
@@ -117,3 +133,29 @@ def test_versions_are_in_npm_s_order():
     assert all(answers["valid"])
     for one, row in zip(KNOWN, answers["order"], strict=True):
         assert [versions.compare(one, other) for other in KNOWN] == row, one
+
+
+def make_packages(seed, count):
+    """Versions, tags and a selector for each of many packages."""
+    rng = random.Random(seed)
+
+    def version():
+        numbers = (rng.choice("0123"), rng.choice("012"), rng.choice("012"))
+        return ".".join(numbers) + rng.choice(["", "", "", "-alpha.1", "-rc.1", "-rc.2"])
+
+    for _ in range(count):
+        there = sorted({version() for _ in range(rng.randint(1, 9))})
+        tags = {tag: rng.choice(there) for tag in ("latest", "beta")[: rng.randint(1, 2)]}
+        around = rng.choice(["", "^", "~", ">=", "<="]) + rng.choice(there)
+        plain = ["", "*", "latest", "beta", "nope", "x", "1", "2.x", "^1 || ^3", "<2", "1 - 2"]
+        yield there, tags, rng.choice([around, rng.choice(plain)])
+
+
+def test_the_version_that_is_taken_is_the_one_that_npm_takes():
+    packages = list(make_packages(3, 1500))
+    chosen = judge("npm-pick-manifest", PICK, packages)
+    assert sum(one is not None for one in chosen) > len(packages) // 2
+    for (there, tags, wanted), answer in zip(packages, chosen, strict=True):
+        offered = [Version(v, tags=tuple(t for t, of in tags.items() if of == v)) for v in there]
+        found = [one.version for one in allowed(offered, wanted)]
+        assert (found[0] if found else None) == answer, (there, tags, wanted)
