@@ -139,11 +139,14 @@ class Installation:
         model = satisfied(self.store, spec.at(pinned) if pinned else spec)
         if model is None or (options.dependencies and not whole(self.store, model)):
             return None
-        if options.format != "auto":
-            from axon_client.admission import check_format
+        try:
+            return _in_format(model, options.format)
+        except InvalidInput:
+            from axon_client.adapters.base import Chooses
 
-            check_format(model.models, options.format, str(model.spec))
-        return model
+            if isinstance(self._source(spec), Chooses):
+                return None  # another variant may have it
+            raise
 
     # What is needed
 
@@ -177,7 +180,9 @@ class Installation:
         asked = not isinstance(spec, PackageSpec) or spec.title in self._named
         include = self._options.include if asked else ()
         if isinstance(source, Chooses):
-            return source.choosing(Choice(include, self._options.allow_pickle))
+            formats = () if self._options.format in ("auto", "native") else (self._options.format,)
+            chosen = include or (formats if asked else ())
+            return source.choosing(Choice(chosen, self._options.allow_pickle))
         if include:
             raise InvalidInput(
                 f"{spec} comes from a source whose packages leave no choice of files",
@@ -195,6 +200,7 @@ class Installation:
         with self.store.installing(name, self._progress):
             there = None if options.replace or options.rename else self.store.at(one.package)
             if there:
+                _in_format(there, options.format)
                 return [Installed(there, asked=asked)]
             made = self._commit(one.package, one.found, one.source, options)
         made = msgspec.structs.replace(made, asked=asked)
@@ -246,6 +252,15 @@ class Installation:
                 extras=admission.extras(manifest, kept),
             )
         return Installed(model, fresh=True, notes=_notes(found, warning))
+
+
+def _in_format(model: InstalledModel, format: str) -> InstalledModel:
+    """The model, if it has the format that was asked for."""
+    if format != "auto":
+        from axon_client.admission import check_format
+
+        check_format(model.models, format, str(model.spec))
+    return model
 
 
 def _notes(found: Resolved, warning: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from axon_client import manifest as manifests
 from axon_client.adapters.base import Choice
 from axon_client.adapters.hf_units import Unit, models_of, slug, units_of, whole
 from axon_client.errors import IntegrityError
-from axon_client.formats import PICKLE, PREFERENCE, SAVED_MODEL, SUFFIXES, is_companion
+from axon_client.formats import FRAMEWORKS, PICKLE, PREFERENCE, SAVED_MODEL, SUFFIXES, is_companion
 from mlos_core.errors import InvalidInput, NotFound
 
 PIPELINE: Final = "model_index.json"
@@ -122,8 +122,9 @@ def _one(
     name: str, units: Sequence[Unit], paths: Sequence[str]
 ) -> tuple[list[Unit], tuple[str, ...]]:
     formats = [unit for unit in units if unit.format == name]
-    if formats:
-        return _default(formats, PIPELINE in paths)[0], ()
+    of_framework = [unit for unit in units if FRAMEWORKS[unit.format] == name]
+    if formats or of_framework:
+        return _default(formats or of_framework, PIPELINE in paths)[0], ()
     if any(character in name for character in "*?["):
         found = [unit for unit in units if any(fnmatchcase(path, name) for path in unit.paths)]
         inside = {path for unit in units for path in unit.paths}

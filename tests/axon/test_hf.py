@@ -641,3 +641,16 @@ def test_a_lock_gives_the_same_bytes_on_another_machine_though_the_tag_has_moved
     assert cli.run(["sync", "--frozen"]) == 0, capfd.readouterr()
     assert (project / "axon.lock").read_bytes() == locked
     assert {m.spec: m.manifest for m in Store().installed()} == there
+
+
+def test_a_format_that_is_asked_for_chooses_the_variant(hub, onnx, home):
+    hub.add("ada/digits", {"model.onnx": onnx(), **names("model.safetensors", "config.json")})
+    axon_client.install("hf/ada/digits")
+    chosen = installer.InstallOptions(format="pytorch")
+    (made,) = installer.install_all([parse("hf/ada/digits")], options=chosen)
+    assert [model.path for model in made.model.models] == ["model.safetensors"]
+    assert made.model.spec.version.endswith(".pytorch")
+    with pytest.raises(NotFound, match="gguf"):
+        installer.install_all(
+            [parse("hf/ada/digits")], options=installer.InstallOptions(format="gguf")
+        )

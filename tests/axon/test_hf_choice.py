@@ -159,6 +159,21 @@ def test_many_thousand_files_are_sorted_out_at_once():
     assert len(choose(paths, Choice(), "a/b").paths) == 4_000
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("gguf", "m.gguf"),
+        ("pytorch", "m.safetensors"),
+        ("tensorflow", "m.tflite"),
+        ("onnx", "m.onnx"),
+        ("m.onnx", "m.onnx"),
+    ],
+)
+def test_a_format_or_a_framework_is_chosen_by_its_name(name, expected):
+    there = ["m.onnx", "m.gguf", "m.safetensors", "m.bin", "m.tflite", "m.h5"]
+    assert choose(there, Choice(include=(name,)), "a/b").paths == (expected,)
+
+
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 
 
