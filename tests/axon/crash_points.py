@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import axon_client
 from axon_client import manifest as manifests
@@ -28,7 +29,7 @@ from axon_client.adapters.base import RemoteFile
 from axon_client.manifest import ExecutionFile, Format, Metadata, Spec
 from axon_client.net import Downloaded
 from axon_client.spec import PackageSpec
-from axon_client.store import Store
+from axon_client.store import Store, disk
 
 ROOT = Path(axon_client.__file__).parent
 CODE = tuple(str(ROOT / name) for name in ("store", "lock.py", "seals.py", "hashing.py"))
@@ -107,6 +108,12 @@ def _replace(store, origin):
     put(store, origin, "t/second/1", {"a.onnx": "new", "sub/c.json": "second"}, replace=True)
 
 
+def _step_aside(store, origin):
+    """As `replace`, where the file system cannot exchange two folders."""
+    with mock.patch.object(disk, "exchange", return_value=False):
+        _replace(store, origin)
+
+
 def _uninstall(store, origin):
     for model in store.installed():
         if model.spec.name == "second":
@@ -117,10 +124,17 @@ def _gc(store, origin):
     store.gc(everything=True)
 
 
-OPERATIONS = {"install": _install, "replace": _replace, "uninstall": _uninstall, "gc": _gc}
+OPERATIONS = {
+    "install": _install,
+    "replace": _replace,
+    "step aside": _step_aside,
+    "uninstall": _uninstall,
+    "gc": _gc,
+}
 AFTERWARDS = {
     "install": ["t/first@1", "t/second@1", "t/third@1"],
     "replace": ["t/first@1", "t/second@1"],
+    "step aside": ["t/first@1", "t/second@1"],
     "uninstall": ["t/first@1"],
     "gc": ["t/first@1", "t/second@1"],
 }
@@ -133,11 +147,11 @@ def copy_with_links(source, target):
         there = target / Path(folder).relative_to(source)
         there.mkdir()
         for name in names:
-            inode = Path(folder, name).stat().st_ino
+            inode = Path(folder, name).lstat().st_ino
             if inode in first:
                 (there / name).hardlink_to(first[inode])
             else:
-                shutil.copy2(Path(folder, name), there / name)
+                shutil.copy2(Path(folder, name), there / name, follow_symlinks=False)
                 first[inode] = there / name
 
 
@@ -188,21 +202,26 @@ def traced(operation, home, origin, at):
 
 
 class Rig:
-    """A prepared store, copied anew for every death."""
+    """A prepared store, put in place anew for every death.
 
-    def __init__(self, folder):
-        self.folder = folder
+    Args:
+        links: whether the file system has hard links.
+    """
+
+    def __init__(self, folder, links=True):
         self.ready = folder / "ready"
         self.home = folder / "home"
         self.origin = Origin(folder / "log")
+        if not links:
+            disk.hard_link = lambda source, at: False
         net.download = self.origin.download
         os.fsync = lambda descriptor: None  # a killed process loses nothing that was written
-        prepare(Store(self.ready, layers=()), self.origin)
+        prepare(Store(self.home, layers=()), self.origin)
+        copy_with_links(self.home, self.ready)
 
     def fresh(self):
         """Put the prepared store in place, links and all."""
-        if self.home.exists():
-            shutil.rmtree(self.home)
+        shutil.rmtree(self.home)
         copy_with_links(self.ready, self.home)
         self.origin.log.unlink(missing_ok=True)
 
@@ -220,6 +239,8 @@ class Rig:
         assert status == KILLED, f"{operation} was not killed at {at}: {status}"
         where = f"{operation} killed at line {at}"
         store = Store(self.home, layers=())
+        if operation == "step aside":
+            store.gc()  # whoever comes next puts back what had stepped aside
         check_sound(store, operation, where)
         OPERATIONS[operation](store, self.origin)
         check_sound(store, operation, where + ", then done again")
@@ -257,10 +278,11 @@ def check_tidy(store, where):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--every", type=int, default=1, help="kill at every N-th line")
+    parser.add_argument("--no-links", action="store_true", help="as if there were no hard links")
     parser.add_argument("--operation", choices=sorted(OPERATIONS), action="append")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rig = Rig(Path(folder))
+        rig = Rig(Path(folder), links=not options.no_links)
         for operation in options.operation or OPERATIONS:
             total = rig.lines(operation)
             points = range(1, total + 1, options.every)

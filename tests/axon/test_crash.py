@@ -8,17 +8,24 @@ from pathlib import Path
 import pytest
 
 from axon_client import net
+from axon_client.store import disk
 from tests.axon import crash_points
 
 STORM = Path(__file__).resolve().parent.parent / "system" / "install_storm.py"
-EVERY = {"install": 43, "replace": 43, "uninstall": 19, "gc": 19}
+EVERY = {"install": 43, "replace": 43, "step aside": 67, "uninstall": 19, "gc": 19}
 
 
 @pytest.fixture
-def rig(tmp_path, monkeypatch):
-    monkeypatch.setattr(net, "download", net.download)  # put back afterwards
-    monkeypatch.setattr(os, "fsync", os.fsync)
-    return crash_points.Rig(tmp_path)
+def rigged(tmp_path, monkeypatch):
+    """Make a rig; what it puts in place of the real functions is taken back afterwards."""
+    for module, name in ((net, "download"), (os, "fsync"), (disk, "hard_link")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    return lambda links=True: crash_points.Rig(tmp_path, links)
+
+
+@pytest.fixture
+def rig(rigged):
+    return rigged()
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -30,9 +37,14 @@ def test_a_process_that_dies_at_any_line_harms_nothing(rig, operation):
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_rig_that_is_wrong_is_noticed(rig, monkeypatch):
-    """The storm of deaths would not see a fault if its own checks saw none."""
-    monkeypatch.setattr(crash_points, "check_tidy", lambda store, where: None)
+def test_nor_does_it_where_there_are_no_hard_links(rigged):
+    rig = rigged(links=False)
+    total = rig.lines("install")
+    for at in range(20, total + 1, 120):
+        rig.die("install", at)
+
+
+def test_a_store_that_is_not_sound_is_noticed(rig):
     rig.fresh()
     store = crash_points.Store(rig.home, layers=())
     victim = next(iter(store.blobs.iterdir()))
