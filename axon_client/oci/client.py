@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar, runtime_checkable
 from urllib.parse import quote, urlencode, urljoin
 
 import msgspec
@@ -35,6 +35,24 @@ _MOST_TAGS: Final = 100_000
 _PAGE: Final = 1000
 _MOST_ERROR: Final = 64 << 10
 _NEXT: Final = re.compile(r"<([^>]{1,4096})>\s*;\s*rel=\"?next\"?")
+
+
+@runtime_checkable
+class Body(Protocol):
+    """What a request brings and is not in memory."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, count: int = -1) -> bytes:
+        """Up to `count` bytes."""
+        ...
+
+    def rewind(self) -> None:
+        """Begin again."""
+        ...
+
+
+Brought = bytes | Body | None
 
 
 class Repository:
@@ -162,7 +180,7 @@ class Repository:
         method: str,
         url: str,
         headers: Mapping[str, str] = {},
-        body: bytes | None = None,
+        body: Brought = None,
         *,
         actions: str = "pull",
         also: str = "",
@@ -206,13 +224,20 @@ class Repository:
                 raise fault.error from fault
 
     def _checked(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, scope: str
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Brought,
+        scope: str,
     ) -> Answer:
         answer = self._once(method, url, headers, body, scope)
         if answer.status == 401:
             challenge = answer.headers.get("WWW-Authenticate", "")
             answer.close()
             if self._login.answer(challenge, scope):
+                if isinstance(body, Body):
+                    body.rewind()
                 answer = self._once(method, url, headers, body, scope)
         if 200 <= answer.status < 300:
             return answer
@@ -225,7 +250,12 @@ class Repository:
         raise ProtocolError(f"{explain(answer.status, url).message}{said}")
 
     def _once(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, scope: str
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Brought,
+        scope: str,
     ) -> Answer:
         shown = {**headers, **self._login.headers(scope)}
         if body is not None:

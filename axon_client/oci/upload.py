@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BUSL-1.1
 """A blob's way into a repository: it is there, or taken over from another, or sent.
 
-What fits into one chunk is sent at once. More goes in chunks, each where the registry says
-that the last one ended: after a cut it is asked how much has arrived.
+It is sent in one request, as docker does, which every registry takes; after a cut the registry
+is asked how much has arrived, and the rest follows. Where nothing arrives - a proxy ahead of
+the registry may bound what one request brings - it goes in chunks.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from typing import IO, Final, Literal
 from axon_client.net.client import Answer
 from axon_client.net.faults import backoff
 from axon_client.oci.client import Repository, with_query
-from mlos_core.errors import AlreadyExists, MlosError, ProtocolError, Unavailable
+from mlos_core.errors import AlreadyExists, ProtocolError, Unavailable
 
 CHUNK: Final = 16 << 20
-_MOST_CHUNK: Final = 128 << 20
 _MOST_FAILURES: Final = 6
 _RANGE: Final = re.compile(r"(?:bytes=)?0-([0-9]{1,18})")
 _OCTETS: Final = "application/octet-stream"
@@ -51,11 +51,7 @@ def bring(
         advance(size)
         return "mounted"
     with source() as file:
-        if size <= CHUNK:
-            _finish(repository, place, digest, file.read(size))
-            advance(size)
-        else:
-            _Chunks(repository, file, size, place, advance).send(digest)
+        _Sending(repository, file, size, place, advance).send(digest)
     return "sent"
 
 
@@ -70,14 +66,36 @@ def _start(repository: Repository, digest: str, mount: str) -> tuple[str, bool]:
         return repository.target(answer), False
 
 
-def _finish(repository: Repository, place: str, digest: str, data: bytes) -> None:
-    url = with_query(place, digest=digest)
-    with repository.send("PUT", url, {"Content-Type": _OCTETS}, data, actions=_PUSH):
-        pass
+class _Part:
+    """The bytes of an open file from `start` on, `count` of them, as the body of a request."""
+
+    def __init__(
+        self, file: IO[bytes], start: int, count: int, read_to: Callable[[int], None]
+    ) -> None:
+        self._file = file
+        self._start = start
+        self._count = count
+        self._read_to = read_to
+        self.rewind()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def rewind(self) -> None:
+        """Begin again."""
+        self._file.seek(self._start)
+        self._left = self._count
+
+    def read(self, count: int = -1) -> bytes:
+        """Up to `count` bytes."""
+        data = self._file.read(self._left if count < 0 else min(count, self._left))
+        self._left -= len(data)
+        self._read_to(self._start + self._count - self._left)
+        return data
 
 
-class _Chunks:
-    """A blob on its way, chunk by chunk."""
+class _Sending:
+    """A blob on its way."""
 
     def __init__(
         self,
@@ -94,6 +112,7 @@ class _Chunks:
         self._advance = advance
         self._offset = 0
         self._told = 0
+        self._most = max(1, size)
 
     def send(self, digest: str) -> None:
         """Send everything and have it kept.
@@ -105,30 +124,35 @@ class _Chunks:
         while self._offset < self._size:
             before = self._offset
             try:
-                self._send_one()
+                self._send_some()
             except (Unavailable, AlreadyExists, ProtocolError) as error:
+                self._recover(failures)
                 failures = 1 if self._offset > before else failures + 1
                 if failures >= _MOST_FAILURES:
-                    raise
-                self._recover(error, failures)
+                    raise error from None
+                if self._offset == before:
+                    self._most = CHUNK
             else:
                 failures = 0
-        _finish(self._repository, self._place, digest, b"")
+        url = with_query(self._place, digest=digest)
+        self._repository.send("PUT", url, {"Content-Type": _OCTETS}, b"", actions=_PUSH).close()
+        self._tell(self._size)
 
-    def _send_one(self) -> None:
-        self._file.seek(self._offset)
-        data = self._file.read(min(CHUNK, self._size - self._offset))
-        end = self._offset + len(data)
-        headers = {"Content-Type": _OCTETS, "Content-Range": f"{self._offset}-{end - 1}"}
+    def _send_some(self) -> None:
+        end = min(self._size, self._offset + self._most)
+        headers = {"Content-Type": _OCTETS}
+        if (self._offset, end) != (0, self._size):
+            headers["Content-Range"] = f"{self._offset}-{end - 1}"
+        part = _Part(self._file, self._offset, end - self._offset, self._tell)
         with self._repository.send(
-            "PATCH", self._place, headers, data, actions=_PUSH, attempts=1
+            "PATCH", self._place, headers, part, actions=_PUSH, attempts=1
         ) as answer:
             self._went(answer, end)
 
-    def _recover(self, error: MlosError, failures: int) -> None:
+    def _recover(self, failures: int) -> None:
         """Ask how much has arrived; a registry that does not know any more ends it."""
         clock = self._repository.clock
-        clock.sleep(backoff(failures, clock.chance()))
+        clock.sleep(backoff(failures + 1, clock.chance()))
         with self._repository.send("GET", self._place, actions=_PUSH) as answer:
             self._went(answer, 0)
 
@@ -142,6 +166,8 @@ class _Chunks:
         if offset > self._size:
             raise ProtocolError(f"{self._repository.place} has more of the upload than was sent")
         self._offset = offset
+
+    def _tell(self, offset: int) -> None:
         if offset > self._told:
             self._advance(offset - self._told)
             self._told = offset

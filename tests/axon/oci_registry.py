@@ -22,7 +22,7 @@ class Registry:
 
     `lie`: {path ending: bytes} sent instead; `cuts`: how many PATCHes lose their second half;
     `elsewhere`: the URL that blobs are redirected to; `uses`: requests that a token is good for;
-    `elsewhere_only`: blobs that only another repository has.
+    `most`: bytes of one PATCH; `elsewhere_only`: blobs that only another repository has.
     """
 
     def __init__(self):
@@ -40,6 +40,7 @@ class Registry:
         self.basic = False
         self.stated = {}
         self.page = 100
+        self.most = 1 << 40
         self.leaked = []
         self.elsewhere_only = set()
         self.guard = threading.Lock()
@@ -204,7 +205,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def patch(self, base, key, there):
         registry, data = self.registry, self.body()
-        start = int(self.headers["Content-Range"].partition("-")[0])
+        start = int(self.headers.get("Content-Range", f"{len(there)}-").partition("-")[0])
+        if len(data) > registry.most:
+            return self.answer(413, b"<html>too large</html>")
         if start != len(there):
             return self.error(416, "BLOB_UPLOAD_INVALID", Range=f"0-{max(0, len(there) - 1)}")
         cut = registry.cuts > 0

@@ -346,19 +346,32 @@ def test_a_version_is_not_moved_and_a_tag_is(registry, url, login, tmp_path):
     assert digest_of(registry.manifests[("acme/digits", "stable")]) == done.digest
 
 
-def test_a_large_file_goes_in_chunks_and_on_after_cuts(registry, url, login, tmp_path, monkeypatch):
-    monkeypatch.setattr(upload, "CHUNK", 1000)
+def test_a_push_goes_on_after_cuts(registry, url, login, tmp_path):
     registry.cuts = 3
     told = []
     pushed(url, tmp_path, progress=lambda task, done, total: told.append((done, total)))
     assert digest_of(b"weights" * 1000) in registry.blobs
-    assert len(paths(registry, "PATCH")) > 7
     assert told[-1][0] == told[-1][1]
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
-def test_a_push_that_is_cut_again_and_again_ends(registry, url, login, tmp_path, monkeypatch):
+def test_a_push_goes_in_chunks_where_one_request_may_not_bring_all(
+    registry, url, login, tmp_path, monkeypatch
+):
     monkeypatch.setattr(upload, "CHUNK", 1000)
+    registry.most = 1500
+    pushed(url, tmp_path)
+    assert digest_of(b"weights" * 1000) in registry.blobs
+    assert len(paths(registry, "PATCH")) > 7
+
+
+def test_a_token_that_ends_during_a_push_is_renewed(registry, url, login, tmp_path):
+    registry.uses = 2
+    pushed(url, tmp_path)
+    assert digest_of(b"weights" * 1000) in registry.blobs
+
+
+def test_a_push_that_is_cut_again_and_again_ends(registry, url, login, tmp_path, monkeypatch):
     monkeypatch.setattr(upload, "_MOST_FAILURES", 2)
     registry.cuts = 1000
     registry.uploads = _Forgetful()
