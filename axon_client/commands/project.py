@@ -170,18 +170,27 @@ def save(
 ) -> None:
     """What `axon install --save` does last: want what was installed, and lock it.
 
+    `axon.toml` and `axon.lock` change both or not at all.
+
     Args:
         installed: what was asked for, and the model it became.
 
     Raises:
-        InvalidInput: it was given another name, by which nobody could find it again.
+        InvalidInput: it was given another name, by which nobody could find it again, or it
+            does not go with what else is wanted.
     """
-    from axon_client.project import editing, settings, work
+    from axon_client.project import editing, locked, settings, work
     from axon_client.store import Store
 
     wishes = {
         model.spec.title: editing.wish_for(root, asked, model, list(include), pickles)
         for asked, model in installed
     }
+    path = root / settings.FILE_NAME
+    before = path.read_bytes()
     editing.add(root, wishes)
-    work.relock(settings.load(root), Store(), prefer=[model.spec for _, model in installed])
+    try:
+        work.relock(settings.load(root), Store(), prefer=[model.spec for _, model in installed])
+    except BaseException:
+        locked.write(path, before)  # what cannot be locked is not wanted
+        raise

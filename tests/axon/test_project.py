@@ -422,6 +422,17 @@ def test_a_folder_is_saved_by_its_path_from_the_project(here, folder):
     assert axon("sync", "--frozen") == 0
 
 
+def test_what_cannot_be_locked_is_not_saved(work, folder, capsys):
+    want(work, **{"acme/tokens": "^2"})
+    assert axon("lock") == 0
+    before = {path.name: path.read_bytes() for path in work.iterdir()}
+    answer, code = said(capsys, "install", "--save", "acme/ranker")
+    assert code == 65
+    assert "axon.toml wants ^2" in answer["error"]["message"]
+    assert axon("install", "--save", folder, "--as", "local/other@1.0") == 65
+    assert {path.name: path.read_bytes() for path in work.iterdir()} == before
+
+
 def test_another_name_cannot_be_saved(work, capsys):
     axon("init")
     answer, code = said(capsys, "install", "--save", "acme/tokens", "--as", "mine/tokens@1.0.0")
