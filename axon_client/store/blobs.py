@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from axon_client.seals import is_intact, seal
+from axon_client.seals import is_intact, is_sealed, seal
 from mlos_core.errors import InvalidInput
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
@@ -63,7 +63,8 @@ class Blobs:
         if is_intact(blob, digest):
             source.unlink()
         else:
-            seal(source, digest)
+            if not is_sealed(source.stat(), digest):  # a layer's is, and belongs to another user
+                seal(source, digest)
             source.replace(blob)
         return blob
 

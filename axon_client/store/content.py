@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,7 +98,7 @@ class Content:
 
     def _import(self, source: Path, digest: str, target: Path) -> bool:
         """Take a lower layer's blob over; False if it has none, or a damaged one."""
-        made = target.with_name(f".{digest}")
+        made = target.with_name(f".{secrets.token_hex(8)}")
         try:
             sealed = is_sealed(source.stat(), digest)
             if not (sealed and disk.hard_link(source, made)):
