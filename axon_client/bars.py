@@ -33,6 +33,7 @@ _LABELS: Final = {
     "hash": "hashing",
     "join": "joining",
     "verify": "verifying",
+    "wait": "waiting for another axon",
 }
 
 

@@ -88,6 +88,17 @@ def test_what_is_there_and_fits_asks_nobody(shop, again):
     assert shop.asked == []
 
 
+def test_what_is_there_is_found_without_a_write(shop, home):
+    install_all(wishes("t/whole"))
+
+    def state():
+        return sorted((str(path), path.lstat().st_mtime_ns) for path in home.rglob("*"))
+
+    before = state()
+    install_all(wishes("t/whole", "t/part@^1"))
+    assert state() == before
+
+
 def test_a_version_that_does_not_fit_is_no_substitute(shop):
     axon_client.install("t/part@1.0.0")
     assert axon_client.install("t/part@>=1.1,<2").spec.version == "1.2.0"
