@@ -26,7 +26,7 @@ from axon_client.formats import (
 from axon_client.introspect import Header, read
 from axon_client.introspect.hub_config import read_config
 from axon_client.introspect.shards import shards_of
-from axon_client.inventory import check_listed, find_models, list_files
+from axon_client.inventory import check_external, check_listed, find_models, list_files
 from axon_client.licences import find_licence, licence_files
 from axon_client.manifest import (
     ExecutionFile,
@@ -109,10 +109,12 @@ class _Contents:
     def _read(self, model: ExecutionFile) -> Header:
         """That a file cannot be read is no error: its plugin may know more of the format."""
         try:
-            return read(self._folder / model.path, model.format)
+            header = read(self._folder / model.path, model.format)
         except LoadFailed as error:
             self._doubts.append(f"{model.path}: nothing was read of it: {error.message}")
             return Header()
+        check_external(self._folder, model.path, header.external)
+        return header
 
     def spec(self, said: Spec) -> Spec:
         chief, header = self._chief, self._main

@@ -90,7 +90,7 @@ def find_models(package: str, folder: Path, files: Sequence[ModelFile]) -> list[
     models = [ExecutionFile(path, format) for path, format in formats.items() if format]
     for model in models:
         if model.format == "onnx":
-            check_external(folder, model.path)
+            check_external(folder, model.path, read_onnx(folder / model.path).external)
     main = choose_main(package, models)
     marked = [msgspec.structs.replace(m, type=MAIN) if m.path == main else m for m in models]
     return sorted(marked, key=lambda m: (m.type != MAIN, m.path))
@@ -107,19 +107,18 @@ def _format(folder: Path, path: str) -> str:
     return PICKLE if checkpoint and safety.why_unsafe(folder / path) else ""
 
 
-def check_external(folder: Path, model: str) -> None:
+def check_external(folder: Path, model: str, locations: Sequence[str]) -> None:
     """Make sure that an ONNX file's external weights lie in the package.
 
     Raises:
         IntegrityError: a location leads out of the package.
         InvalidInput: a file is missing.
     """
-    path = folder / model
-    for location in read_onnx(path).external:
+    for location in locations:
         problem = manifests.path_problem(location)
         if problem:
             raise IntegrityError(f"{model}: the location of its weights, {location!r}, {problem}")
-        if not (path.parent / location).is_file():
+        if not ((folder / model).parent / location).is_file():
             raise InvalidInput(
                 f"{model} keeps weights in {location}, which is missing",
                 hint="install the folder that holds both",

@@ -17,7 +17,9 @@ from axon_client.manifest import (
     GPU,
     IO,
     Compute,
+    ExecutionFile,
     Facts,
+    Format,
     IOSpec,
     Metadata,
     ModelFile,
@@ -104,6 +106,19 @@ def test_a_saved_model_and_its_variables_are_one_model(tmp_path):
     ]
     assert spec.framework.name == "tensorflow"
     assert {one.name for one in spec.io.inputs} == {"x", "name"}
+
+
+@pytest.mark.parametrize(
+    ("location", "error"), [("../../secret", IntegrityError), ("gone.bin", InvalidInput)]
+)
+def test_weights_outside_of_a_package_are_refused_whoever_lists_the_model(
+    folder, onnx, location, error
+):
+    (folder / "model.onnx").write_bytes(onnx(external={"w": location}))
+    models = [ExecutionFile("model.onnx", "onnx", "main")]
+    for stated in (Format(), Format(files=list_files(folder), execution_files=models)):
+        with pytest.raises(error, match="weights"):
+            complete(new(format=stated), folder)
 
 
 # --- contradictions ----------------------------------------------------------------------------

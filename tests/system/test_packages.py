@@ -52,15 +52,27 @@ def package(home, tmp_path):
     return install
 
 
-class Asker:
-    """Asks in closed loop; every answer is the input times one of the factors, or a fault."""
+X = {"x": np.array([[1.0, 2.0, 3.0]], np.float32)}
 
-    def __init__(self, daemon, name, factors):
+
+def factor_of(result):
+    """By what `scale` multiplied."""
+    factor = float(result["y"][0, 0])
+    assert np.array_equal(result["y"], X["x"] * factor)
+    return factor
+
+
+class Asker:
+    """Asks in closed loop; every answer is one of those that are right, or a fault."""
+
+    def __init__(self, daemon, name, right, inputs=X, judge=factor_of):
         self.answers = []
         self.faults = []
         self._client = daemon.connect()
         self._model = self._client.model(name, slots=4)
-        self._factors = factors
+        self._right = right
+        self._inputs = inputs
+        self._judge = judge
         self._over = threading.Event()
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._run)
@@ -75,26 +87,25 @@ class Asker:
         self._client.close()
 
     def _run(self):
-        x = np.array([[1.0, 2.0, 3.0]], np.float32)
         while not self._over.is_set():
             try:
-                with self._model.infer({"x": x}) as result:
-                    factor = float(result["y"][0, 0])
-                    good = factor in self._factors and np.array_equal(result["y"], x * factor)
+                with self._model.infer(self._inputs) as result:
+                    answer = self._judge(result)
+                assert answer in self._right
             except Exception as error:
-                self.faults.append(error)
+                with self._news:
+                    self.faults.append(error)
+                    self._news.notify_all()
                 return
-            if not good:
-                self.faults.append(f"wrong: {factor}")
             with self._news:
-                self.answers.append(factor)
+                self.answers.append(answer)
                 self._news.notify_all()
 
-    def wait(self, factor, count=20):
-        """Wait until the last `count` answers were made with that factor."""
+    def wait(self, answer, count=20):
+        """Wait until the last `count` answers were this one."""
         with self._news:
             assert self._news.wait_for(
-                lambda: self.faults or self.answers[-count:] == [factor] * count, PATIENCE
+                lambda: self.faults or self.answers[-count:] == [answer] * count, PATIENCE
             )
 
 
@@ -154,3 +165,21 @@ def test_other_packages_and_other_names_are_left_alone(daemon, package, tmp_path
     assert sorted(one.served.name for one in swaps) == ["a", "b"]
     assert all(one.problem is None for one in swaps)
     assert daemon.call("model", name="own")["version"] == ""
+
+
+@pytest.mark.network
+@pytest.mark.timeout(300)
+def test_a_real_model_is_updated_from_the_index_while_it_is_asked(daemon, home):
+    from axon_client.cli import run
+
+    packages.register(axon_client.install("pypi/magika@1.0.2"), daemon.connect)
+    content = np.random.default_rng(1).integers(0, 257, (1, 2048)).astype(np.int32)
+    with daemon.connect() as client, client.model("magika").infer({"bytes": content}) as result:
+        label = int(result["target_label"].argmax())
+    asked = {"inputs": {"bytes": content}, "judge": lambda r: int(r["target_label"].argmax())}
+    with Asker(daemon, "magika", (label,), **asked) as asker:
+        asker.wait(label)
+        assert run(["update", "pypi/magika", "--socket", str(daemon.socket)]) == 0
+        asker.wait(label, count=len(asker.answers) + 20)
+    assert asker.faults == []
+    assert daemon.call("model", name="magika")["version"] != "1.0.2"
