@@ -10,6 +10,7 @@ request in flight; a file that changes meanwhile is refused by the registry, whi
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -178,7 +179,7 @@ class Uploader:
                 self._exchange.wait(attempt)
                 continue
             text = reply.headers.get("Upload-Offset", "")
-            if reply.status < 300 and text.isdigit():
+            if reply.status < 300 and re.fullmatch(r"[0-9]{1,18}", text):
                 return int(text)
             if reply.status not in _BUSY or attempt == ATTEMPTS:
                 raise self._exchange.error(reply, "an upload")

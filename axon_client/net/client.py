@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 from axon_client.net import access
 from axon_client.net.faults import Transient, Unusable, host_of, offline
 from axon_client.net.options import Options, configured
+from axon_client.net.pace import Pace
 from axon_client.net.ranges import broken
 from mlos_core.errors import MlosError, Unavailable
 
 if TYPE_CHECKING:
     import urllib3
 
+_BLOCK = 1 << 16
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
@@ -36,8 +38,9 @@ class Answer:
         url: where it came from, behind all redirects.
     """
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, url: str) -> None:
+    def __init__(self, response: urllib3.BaseHTTPResponse, url: str, options: Options) -> None:
         self._response = response
+        self._options = options
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
         self.url = url
@@ -56,13 +59,21 @@ class Answer:
 
         Raises:
             Unusable: it has more than `limit` bytes.
-            Transient: the connection broke, or nothing came for too long.
+            Transient: the connection broke, or too little came for too long.
         """
-        with explained(self.url):
-            data = self._response.read(limit + 1, decode_content=True)
-        if len(data) > limit:
-            raise Unusable(broken(self.url, f"answers with more than {limit} bytes"))
-        return data
+        clock, data = self._options.clock, bytearray()
+        pace = Pace(self._options.slowest, self._options.stall_s)
+        while len(data) <= limit:
+            began = clock.now()
+            with explained(self.url):
+                most = min(_BLOCK, limit + 1 - len(data))
+                block = self._response.read1(most, decode_content=True)
+            if not block:
+                return bytes(data)
+            data += block
+            if pace.too_slow(len(block), clock.now() - began):
+                raise Transient(_silent(host_of(self.url)))
+        raise Unusable(broken(self.url, f"answers with more than {limit} bytes"))
 
     def reusable(self) -> None:
         """Give the connection back for the next request; the body has been read."""
@@ -140,7 +151,7 @@ class Client:
                 preload_content=False,
                 decode_content=False,
             )
-        return Answer(response, url)
+        return Answer(response, url, self._options)
 
     def _manager(self, url: str) -> urllib3.PoolManager:
         proxy = access.proxy_for(url)

@@ -91,7 +91,7 @@ def explain(status: int, url: str) -> MlosError:
 
 def retry_after(text: str, unix: float) -> float:
     """Seconds that a `Retry-After` header asks for: a number or a date; 0 if it says nothing."""
-    if text.strip().isdigit():
+    if text.isascii() and text.strip().isdigit():
         return float(text.strip()[:9])
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - unix)

@@ -7,6 +7,7 @@ Everything that comes is parsed into strict types. Digests are checked where the
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -57,7 +58,8 @@ class Remote:
         answer = self.exchange.ask("GET", f"/api/v1/search?{urlencode(wanted)}")
         found = _decode(answer.data, list[Entry], self.url)[:limit]
         total = answer.headers.get("X-Total-Count", "")
-        return found, int(total) if total.isdigit() else len(found)
+        counted = re.fullmatch(r"[0-9]{1,15}", total)
+        return found, int(total) if counted else len(found)
 
     def facets(self, query: str, filters: Filters) -> dict[str, dict[str, int]]:
         """How many hits there are of each framework, format, licence, tag and namespace."""

@@ -3,8 +3,10 @@
 
 import hashlib
 import io
+import itertools
 import json
 import tarfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ from axon_client.publish import publish
 from axon_client.remote import Entry, Filters, Index, Release, Remote
 from axon_client.spec import PathSpec, parse, parse_name
 from axon_client.store import Store
-from mlos_core.errors import NotFound, PluginBroken, ProtocolError
+from mlos_core.errors import NotFound, PluginBroken, ProtocolError, Unavailable
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +269,49 @@ def test_an_upset_registry_is_asked_again(home, monkeypatch):
 
     assert str(resolving(Upset).package) == "acme/m@1.0.0"
     assert len(refused) == 2
+
+
+def test_a_registry_that_drips_is_given_up(home, monkeypatch):
+    seconds = itertools.count(0, 40)
+    monkeypatch.setattr(net.options.SYSTEM, "now", lambda: float(next(seconds)))
+    monkeypatch.setattr(net.options.SYSTEM, "sleep", lambda *arguments: None)
+
+    class Dripping(Quiet):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b" ")
+            self.wfile.flush()
+            self.rfile.read(1)  # the client goes away
+
+    with answering(Dripping) as url, pytest.raises(Unavailable, match="does not answer in time"):
+        RegistryAdapter(url).remote.about()
+
+
+def test_an_answer_that_unpacks_to_more_than_is_allowed_is_refused(home):
+    packed = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join(packed.compress(bytes(1 << 20)) for _ in range(80)) + packed.flush()
+
+    class Bombing(Quiet):
+        def do_GET(self):
+            self.reply(200, bomb, Content_Encoding="gzip")
+
+    with answering(Bombing) as url, pytest.raises(ProtocolError, match="more than"):
+        RegistryAdapter(url).remote.about()
+
+
+@pytest.mark.parametrize("count", ["\xb2", "-1", "many", "9" * 5000])
+def test_a_count_that_is_no_number_is_not_believed(home, count):
+    class Counting(Quiet):
+        def do_GET(self):
+            if "search" in self.path:
+                self.reply(200, b'[{"name": "a", "namespace": "b"}]', X_Total_Count=count)
+            else:
+                self.reply(200, b"{}")
+
+    with answering(Counting) as url:
+        assert RegistryAdapter(url).find("", Filters(), 5)[1] == 1
 
 
 # --- the original kind -------------------------------------------------------------------
