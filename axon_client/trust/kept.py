@@ -58,29 +58,29 @@ def check_kept(
     if not data:
         return check(b"", [], installed.metadata.namespace, policy, trusted=trusted, home=home)
     try:
-        if len(data) > MOST_BYTES:
-            raise InvalidInput(f"it has more than {MOST_BYTES} bytes")
-        kept = msgspec.json.decode(data, type=Kept)
-        published = manifests.decode(kept.manifest, source="the published manifest")
-    except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput) as error:
-        return Verdict("malformed", policy, f"{FILE_NAME} is damaged: {error}", "install it again")
+        kept, published = _decode(data)
+    except InvalidInput as error:
+        message = f"{FILE_NAME} is damaged: {error.message}"
+        return Verdict("malformed", policy, message, "install it again")
     difference = _difference(published, installed)
     if difference:
-        return Verdict(
-            "altered",
-            policy,
-            f"{installed.title} is not what was signed: {difference}",
-            "install it again with --replace",
-        )
+        message = f"{installed.title} is not what was signed: {difference}"
+        return Verdict("altered", policy, message, "install it again with --replace")
+    space = published.metadata.namespace
     return check(
-        kept.manifest,
-        kept.signatures,
-        published.metadata.namespace,
-        policy,
-        registry=kept.registry,
-        trusted=trusted,
-        home=home,
-    )
+        kept.manifest, kept.signatures, space, policy,
+        registry=kept.registry, trusted=trusted, home=home,
+    )  # fmt: skip
+
+
+def _decode(data: bytes) -> tuple[Kept, Manifest]:
+    if len(data) > MOST_BYTES:
+        raise InvalidInput(f"it has more than {MOST_BYTES} bytes")
+    try:
+        kept = msgspec.json.decode(data, type=Kept)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(str(error)) from error
+    return kept, manifests.decode(kept.manifest, source="the published manifest")
 
 
 def check_installed(

@@ -108,65 +108,57 @@ def check(
     if policy == "off":
         return Verdict("off", policy)
     known = ring.load(home) if trusted is None else trusted
-    found = [
-        _check_one(manifest, signature, namespace, policy, registry, known)
-        for signature in signatures[:MOST_SIGNATURES]
-    ]
+    judge = _Judge(manifest, namespace, policy, registry.rstrip("/"), known)
+    found = [judge.verdict(signature) for signature in signatures[:MOST_SIGNATURES]]
     for state in ("trusted", *_WORST_FIRST):
         for verdict in found:
             if verdict.state == state:
                 return verdict
-    return Verdict(
-        "unsigned",
-        policy,
-        f"the package in {namespace!r} is not signed",
-        "ask its publisher to sign it: axon publish --sign",
-    )
+    hint = "ask its publisher to sign it: axon publish --sign"
+    return Verdict("unsigned", policy, f"the package in {namespace!r} is not signed", hint)
 
 
-def _check_one(
-    manifest: bytes,
-    signature: Mapping[str, Any],
-    namespace: str,
-    policy: Policy,
-    registry: str,
-    trusted: Sequence[Trusted],
-) -> Verdict:
-    try:
-        key, raw, digest = _parse(signature)
-    except InvalidInput as error:
-        return Verdict(
-            "malformed", policy, f"a signature is malformed: {error.message}", "do not trust it"
-        )
-    entry = next((entry for entry in trusted if entry.key == key), None)
-    if entry is None:
-        return Verdict(
-            "unknown-key",
-            policy,
-            f"signed by {key}, which is not trusted",
-            f"if you know whose key that is: axon trust add {key} --namespace {namespace}",
-            key,
-        )
-    if digest != hashlib.sha256(manifest).hexdigest() or not _fits(key, raw, digest):
-        return Verdict(
-            "altered",
-            policy,
-            f"the signature of {entry.name or key} is not one of this manifest",
-            "do not use it: the manifest or the signature was altered; tell the publisher",
-            key,
-            entry.name,
-        )
-    if not entry.covers(namespace, registry.rstrip("/")):
+class _Judge(msgspec.Struct, frozen=True):
+    """Everything that a signature of one package is judged by."""
+
+    manifest: bytes
+    namespace: str
+    policy: Policy
+    registry: str
+    trusted: Sequence[Trusted]
+
+    def verdict(self, signature: Mapping[str, Any]) -> Verdict:
+        try:
+            key, raw, digest = _parse(signature)
+        except InvalidInput as error:
+            message = f"a signature is malformed: {error.message}"
+            return Verdict("malformed", self.policy, message, "do not trust it")
+        entry = next((entry for entry in self.trusted if entry.key == key), None)
+        if entry is None:
+            return self._unknown(key)
+        if digest != hashlib.sha256(self.manifest).hexdigest() or not _fits(key, raw, digest):
+            return self._altered(entry)
+        if not entry.covers(self.namespace, self.registry):
+            return self._elsewhere(entry)
+        return Verdict("trusted", self.policy, key=key, name=entry.name)
+
+    def _unknown(self, key: str) -> Verdict:
+        message = f"signed by {key}, which is not trusted"
+        known = f"axon trust add {key} --namespace {self.namespace}"
+        hint = f"if you know whose key that is: {known}"
+        return Verdict("unknown-key", self.policy, message, hint, key)
+
+    def _altered(self, entry: Trusted) -> Verdict:
+        message = f"the signature of {entry.name or entry.key} is not one of this manifest"
+        hint = "do not use it: the manifest or the signature was altered; tell the publisher"
+        return Verdict("altered", self.policy, message, hint, entry.key, entry.name)
+
+    def _elsewhere(self, entry: Trusted) -> Verdict:
         allowed = ", ".join([*entry.namespaces, *entry.registries])
-        return Verdict(
-            "wrong-namespace",
-            policy,
-            f"{entry.name or key} may not sign for {namespace!r}, only for {allowed}",
-            f"if they may: axon trust add {key} --namespace {namespace}",
-            key,
-            entry.name,
-        )
-    return Verdict("trusted", policy, key=key, name=entry.name)
+        whose = entry.name or entry.key
+        message = f"{whose} may not sign for {self.namespace!r}, only for {allowed}"
+        hint = f"if they may: axon trust add {entry.key} --namespace {self.namespace}"
+        return Verdict("wrong-namespace", self.policy, message, hint, entry.key, entry.name)
 
 
 def _parse(signature: Mapping[str, Any]) -> tuple[str, bytes, str]:
