@@ -9,16 +9,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from axon_client import lock
 from axon_client.project.locked import write
 from axon_client.project.syncing import Synced
 from axon_client.spec import PackageSpec, parse
 from axon_client.store import Store
 from mlos_core.errors import MlosError
 
-FOLDER = "projects"
+FOLDER: Final = "projects"
+LOCK: Final = "lock"
+LOCK_TIMEOUT_S: Final = 60.0
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -50,16 +54,14 @@ def _read(path: Path) -> Record | None:
 def remember(home: Path, root: Path, done: Sequence[Synced]) -> None:
     """Note what a sync did; a store that may only be read keeps no notes, nor needs any."""
     path = _path(home, root)
-    before = _read(path) or Record(str(root))
     fresh = {str(one.package.package) for one in done if one.fresh}
-    made = Record(
-        str(root),
-        sorted(str(one.package.package) for one in done),
-        sorted(fresh.union(before.brought)),
-    )
+    uses = sorted(str(one.package.package) for one in done)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, msgspec.json.encode(made))
+        with lock.locked(path.parent / LOCK, LOCK_TIMEOUT_S):
+            before = _read(path) or Record(str(root))
+            brought = sorted(fresh.union(before.brought))
+            write(path, msgspec.json.encode(Record(str(root), uses, brought)))
     except OSError:
         if fresh:
             raise
@@ -93,8 +95,11 @@ def _spec(name: str) -> PackageSpec | None:
 def forget(store: Store, root: Path, removed: Iterable[PackageSpec]) -> None:
     """Note that packages have been uninstalled."""
     path = _path(store.home, root)
-    mine = _read(path)
-    if mine:
-        gone = {str(spec) for spec in removed}
-        brought = [name for name in mine.brought if name not in gone]
-        write(path, msgspec.json.encode(msgspec.structs.replace(mine, brought=brought)))
+    gone = {str(spec) for spec in removed}
+    if not gone:
+        return
+    with lock.locked(path.parent / LOCK, LOCK_TIMEOUT_S):
+        mine = _read(path)
+        if mine:
+            brought = [name for name in mine.brought if name not in gone]
+            write(path, msgspec.json.encode(msgspec.structs.replace(mine, brought=brought)))

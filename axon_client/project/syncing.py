@@ -14,7 +14,7 @@ import msgspec
 from axon_client import adapters
 from axon_client.adapters.base import Adapter, Pins, Resolved
 from axon_client.errors import IntegrityError
-from axon_client.installation import Installation, InstallOptions
+from axon_client.installation import Installation, Installed, InstallOptions
 from axon_client.manifest import Manifest, ModelFile
 from axon_client.models import InstalledModel
 from axon_client.progress import Progress, silent
@@ -39,16 +39,14 @@ class Synced(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-def installed(store: Store, package: Locked) -> InstalledModel | None:
-    """The installed model that is exactly a locked package."""
-    model = store.at(package.package)
+def holds(model: InstalledModel | None, package: Locked) -> bool:
+    """Whether an installed model is exactly a locked package."""
     if model is None:
-        return None
+        return False
     try:
-        files = model.manifest.spec.format.files
+        return in_order(model.manifest.spec.format.files) == package.files
     except InvalidInput:
-        return None
-    return model if in_order(files) == package.files else None
+        return False
 
 
 def in_order(files: list[ModelFile]) -> list[ModelFile]:
@@ -67,7 +65,7 @@ class Syncer:
 
     def missing(self, lock: Lock) -> list[Locked]:
         """What is not installed, or not with the locked files."""
-        return [one for one in lock.packages if installed(self._store, one) is None]
+        return [one for one in lock.packages if not holds(self._store.at(one.package), one)]
 
     def sync(self, lock: Lock, *, offline: bool = False) -> list[Synced]:
         """Install what is missing, dependencies first.
@@ -93,24 +91,29 @@ class Syncer:
             )
 
     def _one(self, package: Locked) -> Synced:
-        there = installed(self._store, package)
-        if there:
+        there = self._store.at(package.package)
+        if there and holds(there, package):
             return Synced(package, there)
         chosen, spec = self._chosen(package)
         check_source(package, chosen.found)
         check_policy(self._project, chosen, self._store.home)
+        done = self._install(package, chosen, spec, replace=there is not None)
+        if not holds(done.model, package):  # somebody was faster, with other files
+            done = self._install(package, chosen, spec, replace=True)
+        return Synced(package, done.model, done.fresh, done.notes)
+
+    def _install(self, package: Locked, chosen: Chosen, spec: Spec, *, replace: bool) -> Installed:
         options = InstallOptions(
-            replace=self._store.at(package.package) is not None,
+            replace=replace,
             allow_pickle=self._wish(package).pickles,
             dependencies=False,
             check=_check_files(package),
         )
         installation = Installation(self._store, options, self._progress, chosen.source)
         if isinstance(spec, PackageSpec):
-            done = installation.install_resolution(Resolution((chosen,)), {package.name: spec})
-        else:
-            done = installation.install([spec])
-        return Synced(package, done[-1].model, done[-1].fresh, done[-1].notes)
+            asked = {package.name: spec}
+            return installation.install_resolution(Resolution((chosen,)), asked)[-1]
+        return installation.install([spec])[-1]
 
     def _chosen(self, package: Locked) -> tuple[Chosen, Spec]:
         wish = self._wish(package)

@@ -11,7 +11,7 @@ from axon_served import answering, files_of, serving
 
 from axon_client import cli, config_file
 from axon_client.prepare import prepared
-from axon_client.project import load, load_lock, locked, record, settings
+from axon_client.project import load, load_lock, locked, record, settings, syncing
 from axon_client.publish import publish
 from axon_client.remote import Remote
 from axon_client.spec import PathSpec
@@ -259,6 +259,42 @@ def test_a_wheel_with_other_contents_than_the_locked_ones_is_refused(here, home,
     index.wheel("tiny-model", {"tiny/model.onnx": onnx(weights=["w"])}, version="1.0")
     assert axon("sync", "--frozen") == 74
     assert not Store(home).installed()
+
+
+def test_what_somebody_installs_meanwhile_with_other_files_is_replaced(
+    work, home, folder, monkeypatch
+):
+    want(work, **{"acme/tokens": "1.0.0"})
+    assert axon("lock") == 0
+    syncer = syncing.Syncer(load(work), Store(home))
+    resolve = syncer._chosen
+
+    def while_resolving(package):
+        assert axon("install", folder, "--as", "acme/tokens@1.0.0") == 0
+        return resolve(package)
+
+    monkeypatch.setattr(syncer, "_chosen", while_resolving)
+    (done,) = syncer.sync(load_lock(work))
+    assert syncing.holds(done.model, load_lock(work).packages[0])
+
+
+def test_of_two_syncs_at_once_one_installs_and_the_other_finds_it_there(work, home, monkeypatch):
+    """The other one is done between the first one's look and its installation."""
+    want(work, **{"acme/tokens": "^1"})
+    assert axon("lock") == 0
+    project, lock = load(work), load_lock(work)
+    store = Store(home)
+    first = syncing.Syncer(project, store)
+    resolve = first._chosen
+
+    def while_resolving(package):
+        (other,) = syncing.Syncer(project, Store(home)).sync(lock)
+        assert other.fresh
+        return resolve(package)
+
+    monkeypatch.setattr(first, "_chosen", while_resolving)
+    (done,) = first.sync(lock)
+    assert not done.fresh
 
 
 def test_a_lock_is_made_of_what_the_source_has_not_of_what_lies_installed(
