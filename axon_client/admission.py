@@ -37,9 +37,7 @@ def check_kept(kept: bytes, manifest: Manifest) -> None:
         return
     from axon_client import trust
 
-    verdict = trust.check_kept(kept, manifest, "warn")
-    if verdict.refused:
-        raise verdict.error()
+    trust.check_same(kept, manifest)
 
 
 def extras(manifest: Manifest, kept: bytes) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ trust.keep, trust.check_kept                    signatures beside an installed p
 
 from __future__ import annotations
 
-from axon_client.trust.kept import FILE_NAME, check_installed, check_kept
+from axon_client.trust.kept import FILE_NAME, check_installed, check_kept, check_same
 from axon_client.trust.kept import encode as keep
 from axon_client.trust.keys import SigningKey, generate, read_public
 from axon_client.trust.keys import load as load_key
@@ -27,6 +27,7 @@ __all__ = [
     "check",
     "check_installed",
     "check_kept",
+    "check_same",
     "generate",
     "keep",
     "load_key",

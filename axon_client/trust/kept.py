@@ -16,6 +16,7 @@ import msgspec
 
 from axon_client import manifest as manifests
 from axon_client.config import Policy
+from axon_client.errors import IntegrityError
 from axon_client.manifest import Manifest
 from axon_client.models import InstalledModel
 from axon_client.trust.ring import Trusted
@@ -71,6 +72,23 @@ def check_kept(
         kept.manifest, kept.signatures, space, policy,
         registry=kept.registry, trusted=trusted, home=home,
     )  # fmt: skip
+
+
+def check_same(data: bytes, manifest: Manifest) -> None:
+    """See that what a source gave is what it had published; whoever signed it, or nobody.
+
+    Args:
+        data: what `encode` gave.
+
+    Raises:
+        IntegrityError: it is not.
+    """
+    difference = _difference(_decode(data)[1], manifest)
+    if difference:
+        raise IntegrityError(
+            f"{manifest.title} is not what was published: {difference}",
+            hint="do not use it, and tell whoever keeps the registry",
+        )
 
 
 def _decode(data: bytes) -> tuple[Kept, Manifest]:

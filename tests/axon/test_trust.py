@@ -356,6 +356,14 @@ def test_an_installed_manifest_that_was_changed_is_altered(key, ada):
     assert trust.check_kept(tampered, same, trusted=[ada]).state == "altered"
 
 
+def test_what_a_source_gave_is_held_against_what_it_published(key):
+    kept = trust.keep(MANIFEST, [trust.sign(key, MANIFEST)])
+    trust.check_same(kept, manifests.decode(MANIFEST))
+    other = manifests.decode(MANIFEST.replace(A.encode(), B.encode()))
+    with pytest.raises(IntegrityError, match=r"model\.onnx has another digest"):
+        trust.check_same(kept, other)
+
+
 def test_a_pickled_package_cannot_be_made_to_look_harmless(key, ada):
     pickled = MANIFEST.replace(b"type: onnx", b"pickled: true")
     kept = trust.keep(pickled, [trust.sign(key, pickled)])
