@@ -29,6 +29,7 @@ from axon_client.introspect.shards import shards_of
 from axon_client.inventory import check_external, check_listed, find_models, list_files
 from axon_client.licences import find_licence, licence_files
 from axon_client.manifest import (
+    IO,
     ExecutionFile,
     Facts,
     Format,
@@ -42,6 +43,7 @@ from axon_client.models import MAIN
 from axon_client.progress import Progress, silent
 from mlos_core.errors import InvalidInput, LoadFailed
 
+_LONGEST_TEXT = 500
 WARNINGS = "axon.warnings"
 """The annotation with what is doubtful about a package, one doubt a line."""
 
@@ -129,7 +131,7 @@ class _Contents:
                 execution_files=list(self._models),
             ),
             model=facts(said.model, header),
-            io=said.io if said.io.inputs or said.io.outputs else header.io,
+            io=said.io if said.io.inputs or said.io.outputs else _plain_io(header.io),
             requirements=requirements.fill(said.requirements, self._estimate()),
             performance=said.performance,
             dependencies=said.dependencies,
@@ -146,10 +148,10 @@ class _Contents:
         annotations = dict(said.annotations)
         doubts = self._doubts + contradictions(manifest, self._main)
         if doubts:
-            annotations[WARNINGS] = "\n".join(doubts)
+            annotations[WARNINGS] = "\n".join(map(_plain, doubts))
         return msgspec.structs.replace(
             said,
-            license=said.license or self._main.license or find_licence(self._folder, paths),
+            license=said.license or _plain(self._main.license) or find_licence(self._folder, paths),
             license_files=said.license_files or licence_files(paths),
             annotations=annotations,
         )
@@ -175,9 +177,23 @@ def facts(said: Facts, header: Header) -> Facts:
     return Facts(
         parameters=said.parameters or header.parameters or 0,
         context_length=said.context_length or header.context_length,
-        architecture=said.architecture or header.architecture,
-        quantization=said.quantization or header.quantization,
+        architecture=said.architecture or _plain(header.architecture),
+        quantization=said.quantization or _plain(header.quantization),
     )
+
+
+def _plain(text: str) -> str:
+    """A text of a file, fit for a manifest: no control characters, and not endless."""
+    return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_TEXT]).strip()
+
+
+def _plain_io(io: IO) -> IO:
+    """Names stay as they are, for they are what clients have to say."""
+    sides = (
+        [msgspec.structs.replace(spec, description=_plain(spec.description)) for spec in side]
+        for side in (io.inputs, io.outputs)
+    )
+    return IO(*sides)
 
 
 def weights_of(model: ExecutionFile, header: Header, folder: Path) -> requirements.Weights:

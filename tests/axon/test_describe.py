@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BUSL-1.1
 """Manifests filled from the files, and what is said where the author knows better."""
 
+import gguf_writer as gg
 import msgspec
 import pytest
 
@@ -119,6 +120,14 @@ def test_weights_outside_of_a_package_are_refused_whoever_lists_the_model(
     for stated in (Format(), Format(files=list_files(folder), execution_files=models)):
         with pytest.raises(error, match="weights"):
             complete(new(format=stated), folder)
+
+
+def test_texts_of_a_file_cannot_drive_a_terminal_through_the_manifest(tmp_path):
+    keys = [gg.number("general.architecture", "a\x1b[31m"), gg.number("general.license", "m\x9bit")]
+    (tmp_path / "digits.gguf").write_bytes(gg.write(keys, []))
+    manifest = complete(new(), tmp_path)
+    assert manifest.spec.model.architecture == "a [31m"
+    assert manifest.metadata.license == "m it"
 
 
 # --- contradictions ----------------------------------------------------------------------------
