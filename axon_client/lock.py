@@ -72,6 +72,21 @@ def claimed(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         time.sleep(_RETRY_CLAIM_S)
 
 
+def remove_if_free(path: Path, work: Callable[[], None] | None = None) -> bool:
+    """Delete such a file that nobody holds, having done `work` meanwhile; False if one does."""
+    try:
+        with claimed(path, _give_up):
+            if work:
+                work()
+    except DeadlineExceeded:
+        return False
+    return True
+
+
+def _give_up() -> None:
+    raise DeadlineExceeded("another axon process works on it")
+
+
 def is_claimed(path: Path) -> bool:
     """Whether a living process holds the lock on the file `path`."""
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axon_client.hashing import hash_file
-from axon_client.lock import claimed, locked
+from axon_client.lock import claimed, locked, remove_if_free
 from axon_client.progress import Progress
 from axon_client.seals import is_intact, is_sealed
 from axon_client.store import disk
@@ -42,6 +42,7 @@ class Content:
         self.leases = Leases(own.home / "leases")
         self.names = Names(own.home / "names")
         self._home, self._models = own.home, own.models
+        self._claims = own.home / "claims"
         self._layers = layers
         self._lock_timeout_s = lock_timeout_s
 
@@ -56,15 +57,14 @@ class Content:
     @contextmanager
     def claimed(self, title: str, progress: Progress) -> Iterator[None]:
         """Be the one who installs the package of that title; see `Store.installing`."""
-        folder = self._home / "claims"
-        folder.mkdir(parents=True, exist_ok=True)
+        self._claims.mkdir(parents=True, exist_ok=True)
 
         def look() -> object:
             progress("wait", 0, 0)
             return traces((self.staging, self.partials.folder))
 
         name = hashlib.sha256(title.encode()).hexdigest()
-        with claimed(folder / name, Wait(title, look, STALLED_S).step):
+        with claimed(self._claims / name, Wait(title, look, STALLED_S).step):
             yield
 
     def link(self, digest: str, target: Path, distrust: bool = False) -> bool:
@@ -145,7 +145,9 @@ class Content:
         return sweep(self.blobs, candidates, needed, dry_run=dry_run)
 
     def forget_all_but(self, leased: set[str]) -> None:
-        """Drop all other leases, and what is noted of blobs that are gone."""
+        """Drop all other leases, claims of the dead, and what is noted of blobs that are gone."""
+        for path in self._claims.iterdir() if self._claims.is_dir() else ():
+            remove_if_free(path)
         there = set(self.blobs.names())
         self.leases.keep(leased & there)
         self.names.keep(there)

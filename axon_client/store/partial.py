@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from axon_client.lock import claimed, is_claimed
+from axon_client.lock import claimed, is_claimed, remove_if_free
 from axon_client.progress import Progress
 from axon_client.store.collect import Freed
 from axon_client.store.waiting import STALLED_S, Wait, seen_of
-from mlos_core.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
     from axon_client.adapters.base import RemoteFile
@@ -102,12 +101,7 @@ class Partials:
 
     def discard(self, partial: Partial) -> bool:
         """Delete a download, unless somebody works on it."""
-        try:
-            with claimed(self._lock(partial.key), _give_up):
-                self.forget(partial.key)
-        except DeadlineExceeded:
-            return False
-        return True
+        return remove_if_free(self._lock(partial.key), lambda: self.forget(partial.key))
 
     def _lock(self, key: str) -> Path:
         return self.folder / (key + LOCK)
@@ -116,7 +110,3 @@ class Partials:
         size, used = seen_of(self.path(key))
         used = max(used, seen_of(self.path(key + STATE))[1])
         return Partial(key, size, used / 1e9, is_claimed(self._lock(key)))
-
-
-def _give_up() -> None:
-    raise DeadlineExceeded("another axon process works on it")

@@ -16,6 +16,7 @@ from axon_client.adapters.base import RemoteFile
 from axon_client.errors import IntegrityError
 from axon_client.net import Downloaded
 from axon_client.seals import is_sealed
+from axon_client.spec import PackageSpec
 from axon_client.store import Store, disk
 from axon_client.store import partial as partials
 from axon_client.store.waiting import Wait
@@ -302,6 +303,15 @@ def test_a_download_that_ended_with_its_process_is_not_fetched_again(store, orig
     with store.stage() as stage:
         stage.obtain(remote())
     assert origin == []
+
+
+def test_claims_of_the_dead_go_and_those_of_the_living_stay(store):
+    with store.stage(), store.installing(PackageSpec("t", "alive", "1")):
+        (store.home / "claims" / "dead").touch()
+        store.gc()
+        assert [path.name for path in (store.home / "claims").iterdir()] != ["dead"]
+        assert len(list((store.home / "claims").iterdir())) == 1
+    assert list((store.home / "claims").iterdir()) == []
 
 
 def test_who_waits_for_a_download_that_stands_still_is_told(monkeypatch):
