@@ -114,11 +114,11 @@ def check_installed(
     Raises:
         InvalidInput: its manifest is damaged.
     """
-    try:
-        with (model.path / FILE_NAME).open("rb") as file:
+    listed = {file.path for file in model.manifest.spec.format.files}
+    path, data = model.path / FILE_NAME, b""
+    if path.is_file() and FILE_NAME not in listed:  # else it is a file of the package
+        with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
-    except FileNotFoundError:
-        data = b""
     return check_kept(data, model.manifest, trusted=trusted, home=home)
 
 
