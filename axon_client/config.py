@@ -196,7 +196,7 @@ def _check_claims(config: Config, source: str) -> None:
 
 def _wrong(reason: str, source: str) -> ConfigError:
     what, _, where = reason.partition(" - at `")
-    where = where.rstrip("`").removeprefix("$").lstrip(".")
+    where = where.rstrip("`").replace("key` in `$.", "the keys of ").removeprefix("$").lstrip(".")
     unknown = re.search(r"unknown field `(.+)`", what)
     if unknown:
         known = Registry.__struct_fields__ if where else Config.__struct_fields__

@@ -158,9 +158,8 @@ def edit(home: Path, change: Callable[[dict[str, Any]], None]) -> config.Config:
     Raises:
         ConfigError: the result is not a valid configuration.
     """
-    home.mkdir(parents=True, exist_ok=True)
     path = home / config.FILE_NAME
-    with locked(home / "config.lock", LOCK_TIMEOUT_S):
+    with exclusive(home):
         values = config.read(path)
         change(values)
         values = {key: value for key, value in values.items() if value not in ({}, None)}
@@ -168,6 +167,25 @@ def edit(home: Path, change: Callable[[dict[str, Any]], None]) -> config.Config:
         with replacing(path) as file:
             file.write(msgspec.yaml.encode(values) if values else b"")
     return checked
+
+
+@contextmanager
+def exclusive(home: Path) -> Iterator[None]:
+    """Whoever changes a file of settings in `home` is alone in the block.
+
+    Raises:
+        ConfigError: nothing can be written there.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = home / "config.lock"
+        lock.touch()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {home}: {error.strerror}", hint="AXON_HOME chooses another folder"
+        ) from error
+    with locked(lock, LOCK_TIMEOUT_S):
+        yield
 
 
 @contextmanager

@@ -18,8 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from axon_client import config
-from axon_client.config_file import LOCK_TIMEOUT_S, replacing
-from axon_client.lock import locked
+from axon_client.config_file import exclusive, replacing
 from mlos_core.errors import ConfigError, InvalidInput
 
 FILE_NAME: Final = "credentials.json"
@@ -119,9 +118,8 @@ def forget(url: str, home: Path | None = None) -> bool:
 
 
 def _change(home: Path, place: str, credential: Credential | None) -> bool:
-    home.mkdir(parents=True, exist_ok=True)
     path = home / FILE_NAME
-    with locked(home / "config.lock", LOCK_TIMEOUT_S):
+    with exclusive(home):
         kept = _read(path)
         there = kept.pop(place, None) is not None
         if credential:

@@ -232,6 +232,8 @@ def explained(url: str) -> Iterator[None]:
         if not isinstance(error.args[0], ssl.SSLCertVerificationError):
             raise Transient(_unreachable(host, error)) from error
         raise Unusable(_untrusted(host, error)) from error
+    except kinds.NewConnectionError as error:  # a kind of time-out to urllib3: refused, unknown
+        raise Transient(_unreachable(host, error)) from error
     except (kinds.ReadTimeoutError, kinds.ConnectTimeoutError) as error:
         raise Transient(_silent(host)) from error
     except kinds.ProxyError as error:

@@ -65,6 +65,7 @@ def test_amounts_have_units(home, text, amount):
         ("registries: {hub: {url: ftp://a}}", "a URL (https://…)"),
         ("registries: {hub: {url: 'https://user@a'}}", "a URL"),
         ("registries: {'../x': {url: https://a}}", "letters, digits"),
+        ("registries: {a b: {url: https://a}}", "the keys of registries"),
         ("parallel: 0", "parallel"),
         ("parallel: many", "parallel"),
         ("rate_limit: fast", "write 20MB"),
@@ -194,3 +195,10 @@ def test_a_change_that_fails_leaves_no_file_behind(home):
     with pytest.raises(NotFound):
         config_file.edit(home, fail)
     assert [path.name for path in home.iterdir()] == ["config.lock"]
+
+
+def test_a_home_that_cannot_be_written_is_named(axon, monkeypatch):
+    monkeypatch.setenv("AXON_HOME", os.devnull)
+    code, _, err = axon("config", "set", "offline", "true")
+    assert code == 78
+    assert f"cannot write to {os.devnull}" in err
