@@ -18,7 +18,7 @@ import msgspec
 
 from axon_client.models import InstalledModel, execution_files
 from axon_client.progress import Progress, silent
-from axon_client.satisfied import needs, satisfied, whole
+from axon_client.satisfied import fits, needs, satisfied, whole
 from axon_client.spec import PackageSpec, Spec
 from axon_client.store import Store
 from mlos_core.errors import InvalidInput, MlosError, Unavailable
@@ -135,8 +135,9 @@ class Installation:
         chosen = options.replace or options.rename or options.include
         if chosen or not isinstance(spec, PackageSpec):
             return None
-        pinned = options.pins.get(spec.title)
-        model = satisfied(self.store, spec.at(pinned) if pinned else spec)
+        pinned = spec.at(options.pins.get(spec.title, ""))
+        pinned = pinned if pinned.version and fits(pinned, spec) else spec
+        model = satisfied(self.store, pinned)
         if model is None or (options.dependencies and not whole(self.store, model)):
             return None
         try:

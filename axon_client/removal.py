@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from axon_client import versions
 from axon_client.errors import InUse
 from axon_client.models import InstalledModel
 from axon_client.register import connect_to, served
-from axon_client.satisfied import needs
-from axon_client.spec import PackageSpec, kind_of
+from axon_client.satisfied import fits, needs
+from axon_client.spec import PackageSpec
 from axon_client.store import Store
 from mlos_core.errors import InvalidInput, Unavailable
 
@@ -40,10 +39,10 @@ def dependents(
     staying = [model for model in installed if str(model.spec) not in going]
     for user in staying:
         for need in _needs(user):
-            if any(_fits(model, need) for model in staying):
+            if any(fits(model.spec, need) for model in staying):
                 continue
             for model in models:
-                if _fits(model, need):
+                if fits(model.spec, need):
                     yield f"{user.spec} depends on {model.spec}"
 
 
@@ -52,15 +51,6 @@ def _needs(model: InstalledModel) -> list[PackageSpec]:
         return needs(model)
     except InvalidInput:
         return []  # a damaged manifest holds nobody up
-
-
-def _fits(model: InstalledModel, need: PackageSpec) -> bool:
-    spec = model.spec
-    if spec.title != need.title:
-        return False
-    if spec.version == need.version or kind_of(need.version) in ("any", "tag", "digest"):
-        return True  # what a tag means is not known here, so every version counts
-    return versions.satisfies(spec.version, need.version, spec.namespace)
 
 
 def _daemons(models: Sequence[InstalledModel], socket: str | None) -> Iterator[str]:

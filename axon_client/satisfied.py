@@ -26,6 +26,18 @@ def satisfied(store: Store, spec: PackageSpec) -> InstalledModel | None:
     return there[chosen] if chosen else None
 
 
+def fits(exact: PackageSpec, need: PackageSpec) -> bool:
+    """Whether an exact package is one that `need` may mean.
+
+    What a tag or a digest means is not known here, so every version may be it.
+    """
+    if exact.title != need.title:
+        return False
+    if exact.version == need.version or kind_of(need.version) in ("any", "tag", "digest"):
+        return True
+    return versions.satisfies(exact.version, need.version, exact.namespace)
+
+
 def needs(model: InstalledModel) -> list[PackageSpec]:
     """What an installed model depends on.
 

@@ -221,6 +221,13 @@ def test_pinned_versions_are_taken_as_long_as_they_fit(shop):
     assert names(install_all(wishes("t/whole"), options=pins)) == ["t/part@1.0.0", "t/whole@1.0.0"]
 
 
+def test_a_pinned_version_that_does_not_fit_is_no_substitute(shop):
+    pins = InstallOptions(pins={"t/part": "1.0.0"})
+    axon_client.install("t/part@1.0.0")
+    assert names(install_all(wishes("t/part@^2"), options=pins)) == ["t/part@2.0.0"]
+    assert names(install_all(wishes("t/part"), options=pins)) == ["t/part@1.0.0"]
+
+
 def test_what_is_chosen_reaches_a_source_that_chooses(shop):
     options = InstallOptions(include=("q4",), allow_pickle=True)
     install_all(wishes("t/alone"), options=options)
