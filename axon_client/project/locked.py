@@ -80,11 +80,6 @@ class Locked(_Part, frozen=True):
         assert isinstance(spec, PackageSpec)
         return spec
 
-    @property
-    def size(self) -> int:
-        """Bytes of all files together."""
-        return sum(file.size for file in self.files)
-
 
 class Lock(_Part, frozen=True):
     """A whole lock: the wishes it was made for, and every package, sorted by name."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from axon_client.resolver.offers import Offers, SourceOf, allowed
-from axon_client.resolver.resolution import Chosen, Resolution, dependencies_of, resolve
+from axon_client.resolver.resolution import Chosen, Resolution, resolve
 from axon_client.resolver.stored import stored
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "Resolution",
     "SourceOf",
     "allowed",
-    "dependencies_of",
     "resolve",
     "stored",
 ]

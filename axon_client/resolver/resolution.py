@@ -94,15 +94,12 @@ def resolve(
 
 
 def _needed(offers: Offers, package: PackageSpec) -> list[PackageSpec]:
-    return dependencies_of(package, offers.answer(package))
-
-
-def dependencies_of(package: PackageSpec, found: Resolved) -> list[PackageSpec]:
     """What a package needs, as its source or its published manifest says.
 
     Raises:
         InvalidInput: a dependency is no package spec, or there are too many.
     """
+    found = offers.answer(package)
     texts: Sequence[str] = found.dependencies
     if not texts and found.manifest:
         manifest = manifests.decode(found.manifest, source=str(package))

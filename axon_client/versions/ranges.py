@@ -69,15 +69,6 @@ class Range(msgspec.Struct, frozen=True):
         """Whether the range has this version."""
         return any(_fits(comparators, version) for comparators in self.alternatives)
 
-    def names(self, version: Version) -> bool:
-        """Whether a comparator is this very version: `=1.2.3` asks for no other."""
-        return any(
-            len(comparators) == 1
-            and comparators[0].operator in ("", "=")
-            and comparators[0].version.precedence == version.precedence
-            for comparators in self.alternatives
-        )
-
 
 def _fits(comparators: tuple[Comparator, ...], version: Version) -> bool:
     if not all(comparator.fits(version) for comparator in comparators):
