@@ -37,6 +37,15 @@ def hash_file(path: Path, advance: Callable[[int], None] = _ignore) -> str:
         return digest.hexdigest()
 
 
+def git_name(path: Path) -> str:
+    """The hex SHA-1 that git calls a file's contents by."""
+    with path.open("rb") as file:
+        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        while block := file.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def copy_durably(
     source: IO[bytes], target: Path, limit: int, advance: Callable[[int], None] = _ignore
 ) -> tuple[int, str]:

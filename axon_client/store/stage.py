@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from axon_client.errors import IntegrityError
-from axon_client.hashing import copy_durably, hash_file
+from axon_client.hashing import copy_durably, git_name, hash_file
 from axon_client.manifest import ModelFile, path_problem
 from axon_client.progress import Progress, silent
 from axon_client.store import disk
@@ -219,11 +219,14 @@ def finished(partial: Path, file: RemoteFile) -> str:
 
     The downloader's notes end with the download, so what lies there is hashed.
     """
-    if not file.sha256 or partial.with_name(partial.name + STATE).exists():
+    if not (file.sha256 or file.git_sha1) or partial.with_name(partial.name + STATE).exists():
         return ""
     if not partial.is_file() or file.size not in (-1, partial.stat().st_size):
         return ""
-    return file.sha256 if hash_file(partial) == file.sha256 else ""
+    digest = hash_file(partial)
+    if file.sha256:
+        return digest if digest == file.sha256 else ""
+    return digest if git_name(partial) == file.git_sha1 else ""
 
 
 def download(target: Path, file: RemoteFile, progress: Progress) -> str:

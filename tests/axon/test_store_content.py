@@ -296,13 +296,26 @@ def test_old_unfinished_downloads_go_unless_somebody_works_on_them(store, origin
     assert list(folder.iterdir()) == []
 
 
-def test_a_download_that_ended_with_its_process_is_not_fetched_again(store, origin):
+@pytest.mark.parametrize("names", [{"sha256": DIGEST}, {"sha256": "", "git_sha1": GIT}])
+def test_a_download_that_ended_with_its_process_is_not_fetched_again(store, origin, names):
+    file = remote(**names)
     with store.stage():
         pass
-    (store.home / "partial" / partials.key_of(remote())).write_bytes(DATA)
+    (store.home / "partial" / partials.key_of(file)).write_bytes(DATA)
     with store.stage() as stage:
-        stage.obtain(remote())
+        stage.obtain(file)
     assert origin == []
+
+
+@pytest.mark.parametrize("names", [{"sha256": DIGEST}, {"sha256": "", "git_sha1": GIT}])
+def test_what_is_left_and_is_not_the_file_is_fetched(store, origin, names):
+    file = remote(**names)
+    with store.stage():
+        pass
+    (store.home / "partial" / partials.key_of(file)).write_bytes(b"x" * SIZE)
+    with store.stage() as stage:
+        assert stage.obtain(file).sha256 == DIGEST
+    assert origin == ["model.bin"]
 
 
 def test_claims_of_the_dead_go_and_those_of_the_living_stay(store):
