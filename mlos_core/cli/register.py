@@ -146,7 +146,14 @@ def _model(
         raise InvalidInput("--file chooses among a package's models", hint="give the file's path")
     path = Path(word).absolute()
     content = read_manifest(manifest or path / _MANIFEST, needed=bool(manifest))
-    return {"name": name or path.stem, "path": str(path), "manifest": content}
+    return {"name": name or _own_name(path, content), "path": str(path), "manifest": content}
+
+
+def _own_name(path: Path, manifest: dict[str, Any] | None) -> str:
+    """What its manifest calls a model, or else what its file is called."""
+    about = (manifest or {}).get("metadata")
+    stated = about.get("name") if isinstance(about, dict) else None
+    return stated if isinstance(stated, str) and stated else path.stem
 
 
 def read_manifest(path: Path, *, needed: bool) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 import axon_client
 from axon_client.cli import run
+from axon_client.spec import PackageSpec
 from mlos_core.cli import packages
 from mlos_core.cli.mlosctl import mlosctl as command
 
@@ -74,6 +75,9 @@ def test_a_file_or_folder_needs_no_name_and_a_missing_package_says_so(mlosctl, d
     done = mlosctl("register", str(folder / "adder.onnx"), "--plugin", "onnx")
     assert done.exit_code == 0, done.stderr
     assert daemon.call("model", name="adder")["manifest"] is None
+    package = axon_client.install(str(folder), rename=PackageSpec("lab", "sum", "1.0"))
+    assert mlosctl("register", str(package.path), "--plugin", "onnx").exit_code == 0
+    assert daemon.call("model", name="sum")["state"] == "ready"
     done = mlosctl("register", "nosuch/package")
     assert done.exit_code == 66
     assert "nosuch" in done.stderr
