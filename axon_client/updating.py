@@ -17,7 +17,7 @@ from axon_client.outlook import LOCAL, UNVERSIONED, Outlook, compatible, current
 from axon_client.progress import Progress, silent
 from axon_client.spec import PackageSpec, kind_of, parse_name
 from axon_client.store import Store
-from mlos_core.errors import InvalidInput
+from mlos_core.errors import InvalidInput, MlosError, NotFound
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -54,21 +54,35 @@ def variant_of(version: str) -> str:
     return build.partition(".")[2] if number == UNVERSIONED else build
 
 
+def updatable(store: Store) -> list[PackageSpec]:
+    """The highest installed version of each package that has a source to ask, by name."""
+    return [spec for spec in current_ones(store.installed()) if _has_source(spec, store)]
+
+
+def _has_source(spec: PackageSpec, store: Store) -> bool:
+    try:
+        adapters.adapter_for(spec, store.home)
+    except NotFound:
+        return False  # it came out of an archive, or its registry was removed
+    return True
+
+
 def outlook(current: PackageSpec, store: Store) -> Outlook:
     """What there is of an installed package."""
     wish = compatible(current.version, current.namespace)
     return look(current.at(wish), current.version, source_of(current, store))
 
 
-def chosen(texts: Sequence[str], installed: Sequence[InstalledModel]) -> list[PackageSpec]:
+def chosen(texts: Sequence[str], store: Store) -> list[PackageSpec]:
     """The installed packages that a user names, with the selectors given; all if none is.
 
     Raises:
         NotFound, InvalidInput: a name means none or several; or it has no source.
     """
-    newest = {spec.title: spec for spec in current_ones(installed)}
     if not texts:
-        return [spec.at("") for spec in newest.values()]
+        return [spec.at("") for spec in updatable(store)]
+    installed = store.installed()
+    newest = {spec.title: spec for spec in current_ones(installed)}
     found = []
     for text in texts:
         wanted = parse_name(text)
@@ -80,31 +94,34 @@ def chosen(texts: Sequence[str], installed: Sequence[InstalledModel]) -> list[Pa
     return found
 
 
-def current(store: Store, package: PackageSpec) -> InstalledModel:
+def newest_installed(store: Store, package: PackageSpec) -> InstalledModel:
     """The highest installed version of a package that is installed."""
     (newest,) = current_ones(store.versions(package))
     return InstalledModel(newest, store.folder(newest))
 
 
-def plan(wanted: Iterable[PackageSpec], store: Store, *, latest: bool = False) -> list[Move]:
-    """Which versions to go to.
+def plan(
+    wanted: Iterable[PackageSpec], store: Store, *, latest: bool = False
+) -> tuple[list[Move], list[MlosError]]:
+    """Which versions to go to, and why that is not known of some packages.
 
     Args:
         wanted: installed packages; with a selector where the user gave one.
         latest: also versions that are not compatible with the installed one.
     """
     newest = {spec.title: spec for spec in current_ones(store.installed())}
-    moves = []
+    moves, problems = [], []
     for package in wanted:
         current = newest[package.title]
         wish = package.version or ("" if latest else compatible(current.version, package.namespace))
         seen = look(package.at(wish), current.version, source_of(current, store))
         if seen.problem:
-            raise seen.problem
+            problems.append(seen.problem)
+            continue
         exact = kind_of(package.version) in ("exact", "digest", "tag")
         if _is_newer(seen.wanted, current, exact):
             moves.append(Move(current, package.at(seen.wanted)))
-    return moves
+    return moves, problems
 
 
 def _is_newer(version: str, current: PackageSpec, exact: bool) -> bool:
@@ -134,4 +151,4 @@ def _pickled(model: InstalledModel | None) -> bool:
     return model is not None and model.manifest.spec.format.pickled
 
 
-__all__ = ["Move", "carry_out", "chosen", "current_ones", "outlook", "plan"]
+__all__ = ["Move", "carry_out", "chosen", "newest_installed", "outlook", "plan", "updatable"]

@@ -79,7 +79,7 @@ def _outlooks(project: Project | None, store: Store) -> list[Outlook]:
         return work.outlooks(project, store)
     from axon_client import updating
 
-    return [updating.outlook(spec, store) for spec in updating.current_ones(store.installed())]
+    return [updating.outlook(spec, store) for spec in updating.updatable(store)]
 
 
 @click.command()
@@ -162,14 +162,22 @@ def _update_installed(
 ) -> tuple[list[InstalledModel], list[dict[str, Any]]]:
     from axon_client import updating
 
-    wanted = updating.chosen(texts, store.installed())
-    moves = updating.plan(wanted, store, latest=latest)
+    wanted = updating.chosen(texts, store)
+    moves, problems = updating.plan(wanted, store, latest=latest)
+    if problems and not moves:
+        raise problems[0]
+    for problem in problems:
+        render.warn(problem.message)
     lines = [move.as_dict() for move in moves]
     if dry_run:
         return [], lines
     # What is named is served in its newest version even if only the swap failed the last time.
     moving = {move.before.title for move in moves}
-    stay = [updating.current(store, spec) for spec in wanted if texts and spec.title not in moving]
+    stay = [
+        updating.newest_installed(store, spec)
+        for spec in wanted
+        if texts and spec.title not in moving
+    ]
     return updating.carry_out(moves, store, progress) + stay, lines
 
 

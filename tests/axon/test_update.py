@@ -140,6 +140,27 @@ def test_a_source_that_is_down_does_not_hide_the_others(shop, capsys):
     assert rows[1]["error"]["code"] == "unavailable"
 
 
+def test_what_can_be_updated_is_though_another_source_is_down(shop, home, capsys):
+    shop.offer("a/m", "1.0.0", "1.1.0")
+    shop.offer("b/n", "1.0.0", "1.1.0")
+    assert axon("install", "a/m@1.0.0", "b/n@1.0.0") == 0
+    shop.down.add("b/n")
+    assert axon("update", "b/n") == Unavailable.exit_code
+    assert axon("update") == 0
+    assert "b/n does not answer" in capsys.readouterr().err
+    assert installed(home) == ["a/m@1.0.0", "a/m@1.1.0", "b/n@1.0.0"]
+    assert axon("update") == Unavailable.exit_code
+
+
+def test_what_has_no_source_is_left_alone(home, folder, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert axon("install", folder, "--as", "nowhere/digits@1.0.0") == 0
+    assert said(capsys, "outdated", "--all") == ([], 0)
+    answer, code = said(capsys, "update")
+    assert (answer["updated"], code) == ([], 0)
+    assert axon("update", "nowhere/digits") == NotFound.exit_code
+
+
 def test_update_stays_compatible_and_keeps_the_old_version(shop, home, capsys):
     shop.offer("a/m", "1.0.0", "1.2.0", "2.0.0")
     assert axon("install", "a/m@1.0.0") == 0
