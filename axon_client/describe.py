@@ -74,6 +74,7 @@ def complete(
         check_listed(listed, files, manifest.title)
         files = listed
     unsafe = safety.unsafe_files(folder, [file.path for file in files])
+    unsafe |= safety.code_named_by(manifest.spec)
     if not allow_pickle:
         safety.refuse(manifest.title, unsafe)
     models = manifest.spec.format.execution_files or find_models(

@@ -22,6 +22,7 @@ from axon_client.formats import PICKLE, SAVED_MODEL, kind_of_torch
 from axon_client.introspect import read
 from axon_client.introspect.mapped import head_of
 from axon_client.introspect.zipped import members_of
+from axon_client.manifest import Spec
 from mlos_core.errors import InvalidInput, LoadFailed
 
 _RUNS: Final = "a pickle: opening it runs the code inside"
@@ -34,6 +35,9 @@ _PROBED_OPCODES: Final = 8
 _ALWAYS: Final = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".skops"})
 _UNREAD_GRAPHS: Final = frozenset({"saved_model.pbtxt", "saved_model.cpb"})
 """What TensorFlow takes in the place of `saved_model.pb`."""
+_OWN_CODE: Final = "code of the package, which the runtime would run"
+_CODE_FILE: Final = "model.py"
+_PYTHON: Final = frozenset({"python", ".py", "py", _CODE_FILE})
 _SHOWN: Final = 5
 
 
@@ -45,6 +49,8 @@ def why_unsafe(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in _ALWAYS:
         return _RUNS
+    if path.name == _CODE_FILE:
+        return _OWN_CODE
     if path.name in _UNREAD_GRAPHS:
         return "a graph in a form that is not examined"
     look = _BY_SUFFIX.get(suffix)
@@ -60,6 +66,23 @@ def unsafe_files(folder: Path, paths: Iterable[str]) -> dict[str, str]:
     """The files below `folder` that may run code, each with the reason."""
     reasons = {path: why_unsafe(folder / path) for path in paths}
     return {path: reason for path, reason in reasons.items() if reason}
+
+
+def code_named_by(spec: Spec) -> dict[str, str]:
+    """What of a manifest would make the runtime run Python of the package, with the reason.
+
+    The runtime chooses a plugin by these words, and one of its plugins runs `model.py`.
+    """
+    format = spec.format
+    reasons = {
+        one.path: _OWN_CODE
+        for one in format.execution_files
+        if one.format.lower() in _PYTHON or one.path.lower().endswith(".py")
+    }
+    words = (format.type, format.execution_format, spec.framework.name)
+    if any(word.lower() in _PYTHON for word in words):
+        reasons["the manifest"] = f"one that asks for the Python plugin: {_OWN_CODE}"
+    return reasons
 
 
 def refuse(title: str, unsafe: dict[str, str]) -> None:
@@ -88,10 +111,9 @@ def _torch(path: Path) -> str:
 
 def _compiled(path: Path) -> str:
     with members_of(path, "an archive") as members:
-        inside = (name.partition("/")[2] or name for name in members.sizes)
         machine = any(
-            name.startswith("data/aotinductor/") or PurePosixPath(name).suffix in (".so", ".dll")
-            for name in inside
+            "data/aotinductor/" in name or PurePosixPath(name).suffix in (".so", ".o", ".dll")
+            for name in members.sizes
         )
     return "a compiled package: loading it runs the machine code inside" if machine else ""
 
@@ -136,7 +158,9 @@ def _has_objects(head: bytes) -> bool:
 
 def _arrays(path: Path) -> str:
     with members_of(path, "an archive of arrays") as members:
-        for name in islice(members.sizes, _MOST_ARRAYS):
+        if len(members.sizes) > _MOST_ARRAYS:
+            raise LoadFailed(f"{path.name} has more arrays than any model")
+        for name in members.sizes:
             if _has_objects(members.head(name, _LARGEST_NUMPY_HEADER)):
                 return "an archive with arrays of pickled objects"
     return ""

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 import axon_client
+from axon_client import manifest as manifests
 from axon_client import safety
+from axon_client.describe import complete
 from axon_client.installer import InstallOptions
+from axon_client.manifest import ExecutionFile, Format, Framework, Metadata, Spec
 from mlos_core.errors import InvalidInput
 
 CHECKPOINT = pickle.dumps({"w": [1.0, 2.0]}, protocol=2)
@@ -68,6 +71,9 @@ UNSAFE = {
     "other.h5": b'\x89HDF\r\n\x1a\n{"module": "builtins", "class_name": "eval"}',
     "saved_model.pb": b"\xff\xff",
     "saved_model.pbtxt": b"",
+    "model.py": b"",
+    "many.npz": archive(*(f"{n}.npy" for n in range(10_001))),
+    "bare.pt2": archive("models/model.json", "data/aotinductor/model/x.cpp"),
     "saved_model.cpb": b"",
     "m.pkl": b"",
     "m.PICKLE": b"cos\nsystem\n",
@@ -112,6 +118,34 @@ def test_a_refusal_shows_a_few_and_counts_the_rest():
     assert "4.pkl is a pickle; and 4 more" in caught.value.message
     assert "--allow-pickle" in caught.value.hint
     safety.refuse("local/x@1", {})
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Spec(format=Format(type="Python")),
+        Spec(format=Format(execution_format="python")),
+        Spec(framework=Framework("python", "3.11")),
+        Spec(format=Format(execution_files=[ExecutionFile("a/main.py", "onnx")])),
+        Spec(format=Format(execution_files=[ExecutionFile("m.onnx", "python")])),
+    ],
+)
+def test_a_manifest_cannot_have_the_runtime_run_the_packages_code(tmp_path, onnx, spec):
+    assert safety.code_named_by(spec)
+    (tmp_path / "m.onnx").write_bytes(onnx())
+    manifest = manifests.new(Metadata("m", "local", "1"), spec) if _lists_nothing(spec) else None
+    if manifest:
+        with pytest.raises(InvalidInput, match="runtime would run"):
+            complete(manifest, tmp_path)
+        assert complete(manifest, tmp_path, allow_pickle=True).spec.format.pickled
+
+
+def _lists_nothing(spec):
+    return not spec.format.execution_files
+
+
+def test_other_words_ask_for_no_code():
+    assert not safety.code_named_by(Spec(framework=Framework("pytorch")))
 
 
 @pytest.fixture
