@@ -10,8 +10,9 @@ HTTP, honour proxies and netrc, send credentials to their own host alone, and re
 go away by itself. The HTTP library is imported with the first request, not before.
 """
 
+from axon_client.net.attempt import Downloaded
 from axon_client.net.client import Answer, request
-from axon_client.net.downloader import Downloaded, download
+from axon_client.net.downloader import download
 from axon_client.net.options import Clock, Options
 from axon_client.net.small import get_bytes, get_json
 

@@ -14,7 +14,7 @@ from web import Reply, Web
 from axon_client import net
 from axon_client.adapters.base import RemoteFile
 from axon_client.errors import IntegrityError
-from axon_client.net.downloader import TASK
+from axon_client.net.attempt import TASK
 from axon_client.progress import silent
 from mlos_core.errors import ConfigError, MlosError, NotFound, Unavailable
 
