@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,8 +113,20 @@ class Content:
 
     def take(self, source: Path, digest: str, target: Path) -> None:
         """Move a synced file of that digest into the store, and link to it at `target`."""
+        if not self.blobs.has(digest):
+            self._share(source, digest)
         with self.locked(shared=True):
             disk.link(self.blobs.take(source, digest), target)
+
+    def _share(self, source: Path, digest: str) -> None:
+        """Put a hard link to a layer's blob in the place of a file with the same bytes."""
+        for layer in self._layers:
+            blob = layer.blobs.path(digest)
+            made = source.with_name(f".{secrets.token_hex(8)}")
+            with suppress(FileNotFoundError):
+                if is_sealed(blob.stat(), digest) and disk.hard_link(blob, made):
+                    made.replace(source)
+                    return
 
     def take_download(self, partial: Path, file: RemoteFile, digest: str, target: Path) -> None:
         """As `take`, for what was downloaded: if the installation is killed, it is kept."""

@@ -447,6 +447,14 @@ def test_a_layers_blob_becomes_ones_own(layered, origin, monkeypatch, links):
     assert origin == []
 
 
+def test_a_file_that_a_layer_has_costs_its_bytes_once(layered):
+    own, shared = layered
+    shared.put(path_of(own))
+    with own.stage() as stage:
+        stage.adopt("mine.bin", path_of(own))
+        assert (stage.files / "mine.bin").samefile(shared.blobs / DIGEST)
+
+
 def test_a_damaged_blob_of_a_layer_is_not_taken(layered, origin):
     own, shared = layered
     shared.put(path_of(own))
