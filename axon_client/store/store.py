@@ -34,7 +34,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
-from axon_client import manifest as manifests
 from axon_client.catalog import is_model, model_folders
 from axon_client.config import default_home
 from axon_client.hashing import copy_durably, hash_file
@@ -45,7 +44,7 @@ from axon_client.spec import PackageSpec
 from axon_client.store import disk, tree
 from axon_client.store.collect import Freed, referred
 from axon_client.store.content import Content
-from axon_client.store.layers import Layer, default_layers
+from axon_client.store.layers import Layer, Stack, default_layers
 from axon_client.store.partial import OLD_S, Partial
 from axon_client.store.stage import MOST, Stage, check_same
 from axon_client.store.staging import Staging
@@ -56,7 +55,7 @@ from mlos_core.errors import AlreadyExists, InvalidInput, NotFound
 LOCK_TIMEOUT_S = 600.0
 
 
-class Store:
+class Store(Stack):
     """The store below `home`, over read-only `layers`. Processes may use it at the same time.
 
     Args:
@@ -72,11 +71,9 @@ class Store:
         layers: Sequence[Path | str] | None = None,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
-        self.home = (Path(home) if home else default_home()).absolute()
-        self._own = Layer(self.home)
-        below = default_layers(self.home) if layers is None else map(Path, layers)
-        self.layers = tuple(Layer(path.absolute()) for path in below)
-        self.models = self._own.models
+        own = Layer((Path(home) if home else default_home()).absolute())
+        below = default_layers(own.home) if layers is None else map(Path, layers)
+        super().__init__(own, tuple(Layer(path.absolute()) for path in below))
         self.content = Content(self._own, self.layers, lock_timeout_s)
         self._staging = Staging(self.content, self.models)
 
@@ -84,54 +81,6 @@ class Store:
     def blobs(self) -> Path:
         """The folder of one's own blobs."""
         return self._own.blobs.folder
-
-    # Looking
-
-    def folder(self, spec: PackageSpec) -> Path:
-        """Where a package is, or would be: in the first store that has it, or one's own."""
-        inside = Path(spec.namespace) / spec.name / spec.version
-        for layer in (self._own, *self.layers):
-            if (layer.models / inside / manifests.FILE_NAME).is_file():
-                return layer.models / inside
-        return self.models / inside
-
-    def installed(self) -> list[InstalledModel]:
-        """All installed models, by name; one's own hides the same one in a layer."""
-        found: dict[PackageSpec, InstalledModel] = {}
-        for layer in (self._own, *self.layers):
-            for model in layer.installed():
-                found.setdefault(model.spec, model)
-        return sorted(found.values(), key=lambda model: str(model.spec))
-
-    def at(self, spec: PackageSpec) -> InstalledModel | None:
-        """The installed model of exactly that version."""
-        folder = self.folder(spec)
-        there = (folder / manifests.FILE_NAME).is_file()
-        return InstalledModel(spec, folder) if there else None
-
-    def versions(self, spec: PackageSpec) -> list[InstalledModel]:
-        """The installed versions of a package, without looking at any other."""
-        found: dict[str, InstalledModel] = {}
-        for layer in (self._own, *self.layers):
-            folder = layer.models / spec.namespace / spec.name
-            for path in model_folders(folder):
-                if path.parent == folder:
-                    found.setdefault(path.name, InstalledModel(spec.at(path.name), path))
-        return list(found.values())
-
-    def layer_of(self, model: InstalledModel) -> Path:
-        """The home of the store that holds a model."""
-        for layer in self.layers:
-            if model.path.is_relative_to(layer.models):
-                return layer.home
-        return self.home
-
-    def blob(self, digest: str) -> Path | None:
-        """The blob of that digest, in the first store that has it."""
-        for layer in (self._own, *self.layers):
-            if layer.blobs.has(digest):
-                return layer.blobs.path(digest)
-        return None
 
     def verify(self, model: InstalledModel, progress: Progress = silent) -> list[Problem]:
         """Hash every file of a model again; an empty list means all is well."""
