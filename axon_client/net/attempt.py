@@ -16,6 +16,7 @@ from axon_client.errors import IntegrityError
 from axon_client.net.client import Client
 from axon_client.net.faults import Transient, Unusable, host_of
 from axon_client.net.hashes import Follower
+from axon_client.net.job import Changed, Job, Opened
 from axon_client.net.options import Options
 from axon_client.net.pace import shared_limiter
 from axon_client.net.plan import Plan, part_size
@@ -23,7 +24,7 @@ from axon_client.net.ranges import broken, judge
 from axon_client.net.sources import Route, Source
 from axon_client.net.state import Head, State
 from axon_client.net.stream import Unsized
-from axon_client.net.transfer import RUN, Changed, Connection, Job, Opened
+from axon_client.net.transfer import RUN, Connection
 from axon_client.progress import Progress
 from mlos_core.errors import Unavailable
 

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 
 from axon_client.net.attempt import Attempt, Downloaded, Mismatch, digest_of, state_of
 from axon_client.net.faults import Transient, backoff, host_of, offline
+from axon_client.net.job import Changed
 from axon_client.net.options import Options, configured, with_mirrors
 from axon_client.net.sources import Source, sources_of
-from axon_client.net.transfer import Changed
 from axon_client.progress import Progress
 from mlos_core.errors import InvalidInput, MlosError, Unavailable
 
