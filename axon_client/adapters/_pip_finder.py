@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BUSL-1.1
 """Find an archive on the index without fetching or building it. Run as a script, apart.
 
-    python _pip_finder.py find wheel|sdist NAME [VERSION]
+    python _pip_finder.py find wheel|sdist NAME VERSION     an empty version is any
+    python _pip_finder.py list wheel|sdist NAME ''
     python _pip_finder.py fetch sdist NAME VERSION FILE
 
 Every public pip command that touches a source archive asks its build backend for metadata,
@@ -24,16 +25,20 @@ OTHER = {"wheel": "--only-binary=:all:", "sdist": "--no-binary=:all:"}
 
 
 def main(arguments: list[str]) -> int:
-    """Run one of the two commands."""
+    """Run one of the three commands."""
     action, kind, name, version, *rest = arguments
     try:
         session, found, there = _find(kind, name, version)
     except (ImportError, AttributeError, TypeError) as error:
         print(json.dumps({"unknown": f"{type(error).__name__}: {error}"}))
         return 0
-    if found is None:
-        _explain(kind, name, version, there)
+    if found is None and (action != "list" or not there):
+        _explain(kind, name, version, list(there))
         return 1
+    if action == "list":
+        offers = [{"version": one, "yanked": reason} for one, reason in there.items()]
+        print(json.dumps({"versions": offers}))
+        return 0
     if action == "fetch":
         _fetch(session, found.link.url_without_fragment, Path(rest[0]))
     hashes = getattr(found.link, "_hashes", None) or {}
@@ -45,7 +50,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _find(kind: str, name: str, version: str) -> tuple[Any, Any, list[str]]:
+def _find(kind: str, name: str, version: str) -> tuple[Any, Any, dict[str, str]]:
     command = import_module("pip._internal.commands.download").DownloadCommand("download", "axon")
     specifiers = import_module("pip._vendor.packaging.specifiers")
     options, _ = command.parse_args(["--no-deps", OTHER[kind], name])
@@ -55,8 +60,17 @@ def _find(kind: str, name: str, version: str) -> tuple[Any, Any, list[str]]:
         finder = command._build_package_finder(options, session)
         wanted = specifiers.SpecifierSet(f"=={version}" if version else "")
         best = finder.find_best_candidate(name, wanted).best_candidate
-        there = finder.find_all_candidates(name) if best is None else []
-        return session, best, sorted({str(found.version) for found in there})
+        return session, best, _offers(finder.find_all_candidates(name))
+
+
+def _offers(candidates: list[Any]) -> dict[str, str]:
+    """Each version, with why it is yanked; empty if one of its archives is not."""
+    offers: dict[str, str] = {}
+    for found in candidates:
+        reason = (found.link.yanked_reason or "yanked") if found.link.is_yanked else ""
+        version = str(found.version)
+        offers[version] = reason and offers.get(version, reason)
+    return offers
 
 
 def _explain(kind: str, name: str, version: str, there: list[str]) -> None:

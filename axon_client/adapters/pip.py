@@ -55,6 +55,17 @@ class Archive(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """One version on the index; `yanked` says why nobody should choose it any more."""
+
+    version: str
+    yanked: str = ""
+
+
+class _Offers(msgspec.Struct):
+    versions: list[Offer]
+
+
 def find_wheel(requirement: str) -> Archive:
     """The wheel that pip would choose for `requirement` on this machine.
 
@@ -105,13 +116,26 @@ def _from_report(requirement: str) -> Archive:
         ) from error
 
 
-def list_versions(name: str) -> list[str]:
+def list_versions(name: str) -> list[Offer]:
     """The versions that have a wheel for this machine; where none has, those with a source.
 
     Raises:
         NotFound: no index has any.
         Unavailable: no index can be reached, or pip is missing.
     """
+    pip_version()
+    try:
+        output = run_python([FINDER, "list", "wheel", name, ""], timeout_s=RESOLVE_TIMEOUT_S)
+    except NotFound:
+        output = run_python([FINDER, "list", "sdist", name, ""], timeout_s=RESOLVE_TIMEOUT_S)
+    try:
+        return msgspec.json.decode(output, type=_Offers).versions
+    except msgspec.DecodeError:
+        return _from_index_versions(name)
+
+
+def _from_index_versions(name: str) -> list[Offer]:
+    """What pip itself lists, which does not say what is yanked."""
     try:
         output = _index_versions(name, "--only-binary=:all:")
     except NotFound:
@@ -122,7 +146,7 @@ def list_versions(name: str) -> list[str]:
             f"pip's list of the versions of {name} cannot be read",
             hint="update pip: python -m pip install --upgrade pip",
         )
-    return [version.strip() for version in found[1].decode(errors="replace").split(",")]
+    return [Offer(version.strip()) for version in found[1].decode(errors="replace").split(",")]
 
 
 def _index_versions(name: str, *options: str) -> bytes:

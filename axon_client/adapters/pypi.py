@@ -81,8 +81,12 @@ class PypiAdapter:
     def versions(self, spec: PackageSpec) -> list[Version]:
         """Those with a wheel for this machine; where there is none, those with a source."""
         there = pip.list_versions(_requirement(spec.at("")))
-        newest = ordering.best(there, "", "pypi")
-        return [Version(v, tags=("latest",) if v == newest else ()) for v in there]
+        sound = [offer.version for offer in there if not offer.yanked]
+        newest = ordering.best(sound, "", "pypi")
+        return [
+            Version(one.version, one.yanked, ("latest",) if one.version == newest else ())
+            for one in there
+        ]
 
     def search(self, query: str, limit: int) -> list[Hit]:
         """Python's package index answers no searches.

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BUSL-1.1
 """Downloads from a server on real sockets: cuts, kills, changes, mirrors."""
 
+import errno
 import hashlib
+import os
 import random
 import subprocess
 import sys
@@ -406,6 +408,20 @@ def test_a_file_larger_than_the_disk_is_refused_before_a_byte_comes(web, tmp_pat
     )
     with pytest.raises(Unavailable, match="free"):
         fetch(tmp_path, remote(web, digest=False), options)
+
+
+def test_a_full_disk_ends_the_download_and_is_no_fault_of_the_source(
+    web, tmp_path, options, monkeypatch
+):
+    def full(file, data, offset):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space"):
+            fetch(tmp_path, remote(web), options)
+    fetch(tmp_path, remote(web), options)
+    assert is_whole(tmp_path)
 
 
 def test_the_rate_is_limited_over_all_connections(web, tmp_path, options):

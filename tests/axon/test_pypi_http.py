@@ -114,6 +114,29 @@ def test_versions_are_those_with_a_wheel_for_this_machine(home, index, onnx):
     assert axon_client.install("pypi/tiny-net@<1.1").spec.version == "1.0"
 
 
+def test_a_yanked_version_is_listed_as_such_and_not_chosen(home, index, onnx):
+    for version in ("1.0", "2.0"):
+        index.wheel("tiny-net", {"tiny/net.onnx": onnx()}, version=version)
+    page = index.root / "simple" / "tiny-net" / "index.html"
+    text = page.read_text().replace(">tiny_net-2.0", ' data-yanked="it is wrong">tiny_net-2.0')
+    page.write_text(text)
+    found = {offer.version: offer for offer in PypiAdapter().versions(NAME)}
+    assert (found["1.0"].yanked, found["2.0"].yanked) == ("", "it is wrong")
+    assert (found["1.0"].tags, found["2.0"].tags) == (("latest",), ())
+    assert axon_client.install("pypi/tiny-net").spec.version == "1.0"
+
+
+def test_a_pip_whose_finder_is_another_one_is_asked_in_its_own_commands(
+    home, index, onnx, tmp_path, monkeypatch
+):
+    index.wheel("tiny-net", {"tiny/net.onnx": onnx()})
+    finder = tmp_path / "finder.py"
+    finder.write_text('print(\'{"unknown": "AttributeError: gone"}\')')
+    monkeypatch.setattr(pip, "FINDER", str(finder))
+    assert [offer.version for offer in PypiAdapter().versions(NAME)] == ["1.0"]
+    assert axon_client.install("pypi/tiny-net").model_file().read_bytes() == onnx()
+
+
 def test_where_no_wheel_is_those_with_a_source_are_listed(home, index, onnx):
     index.sdist("tiny-net", {"tiny/net.onnx": onnx()}, version="4.0")
     assert [offer.version for offer in PypiAdapter().versions(NAME)] == ["4.0"]
