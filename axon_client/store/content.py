@@ -123,7 +123,7 @@ class Content:
         for layer in self._layers:
             blob = layer.blobs.path(digest)
             made = source.with_name(f".{secrets.token_hex(8)}")
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, PermissionError):
                 if is_sealed(blob.stat(), digest) and disk.hard_link(blob, made):
                     made.replace(source)
                     return
