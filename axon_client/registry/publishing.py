@@ -10,6 +10,7 @@ from typing import Any
 from axon_client import manifest as manifests
 from axon_client import trust
 from axon_client.registry.blobs import Blobs
+from axon_client.registry.cards import card_of
 from axon_client.registry.database import Database
 from axon_client.registry.latest import check_version
 from axon_client.registry.records import Release
@@ -81,6 +82,7 @@ def release_of(
         version=about.version,
         manifest=manifest,
         manifest_sha256=hashlib.sha256(manifest).hexdigest(),
+        card=card_of(parsed),
         files=tuple(technical.format.files),
         dependencies=tuple(technical.dependencies.models),
         signatures=tuple(dict(signature) for signature in signatures),

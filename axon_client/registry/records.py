@@ -32,6 +32,7 @@ class Release(msgspec.Struct, frozen=True):
     version: str
     manifest: bytes
     manifest_sha256: str
+    card: Card = Card()
     files: tuple[ModelFile, ...] = ()
     dependencies: tuple[str, ...] = ()
     signatures: tuple[dict[str, str], ...] = ()

@@ -48,6 +48,7 @@ _FIRST: Final = (
         yanked TEXT,
         dependencies TEXT NOT NULL,
         signatures TEXT NOT NULL,
+        card TEXT NOT NULL,
         UNIQUE (package, version)
     )
     """,

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import sqlite3
 
-from axon_client import manifest as manifests
+import msgspec
+
 from axon_client.pack import file_name
-from axon_client.registry.cards import card_of, labels
+from axon_client.registry.cards import labels
 from axon_client.registry.latest import latest
-from axon_client.registry.records import LATEST, Release, to_json
+from axon_client.registry.records import LATEST, Card, Release, to_json
 from axon_client.registry.rows import find_version
 from axon_client.spec import PackageSpec
 from mlos_core.errors import AlreadyExists
@@ -43,7 +44,8 @@ def insert_version(
     """Add a version and its files."""
     made = connection.execute(
         "INSERT INTO versions (package, version, manifest, manifest_sha256, archive, size,"
-        " created, publisher, dependencies, signatures) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " created, publisher, dependencies, signatures, card)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             package,
             release.version,
@@ -55,6 +57,7 @@ def insert_version(
             release.publisher,
             to_json(release.dependencies),
             to_json(release.signatures),
+            to_json(release.card),
         ),
     )
     connection.executemany(
@@ -90,8 +93,10 @@ def _show(connection: sqlite3.Connection, package: int, version: str) -> None:
     if row is None:
         connection.execute("UPDATE packages SET version = '' WHERE id = ?", (package,))
         return
-    manifest = manifests.decode(bytes(row["manifest"]))
-    card, about = card_of(manifest), manifest.metadata
+    card = msgspec.json.decode(row["card"], type=Card)
+    namespace, name = connection.execute(
+        "SELECT namespace, name FROM packages WHERE id = ?", (package,)
+    ).fetchone()
     connection.execute(
         "UPDATE packages SET version = ?, updated = ?, description = ?, framework = ?,"
         " format = ?, license = ?, tags = ?, size = ? WHERE id = ?",
@@ -109,13 +114,13 @@ def _show(connection: sqlite3.Connection, package: int, version: str) -> None:
     )
     connection.executemany(
         "INSERT OR IGNORE INTO labels (facet, value, package) VALUES (?, ?, ?)",
-        [(facet, value, package) for facet, value in labels(about.namespace, card)],
+        [(facet, value, package) for facet, value in labels(namespace, card)],
     )
     connection.execute(
         "INSERT INTO words (rowid, name, about, labels) VALUES (?, ?, ?, ?)",
         (
             package,
-            f"{about.namespace} {about.name}",
+            f"{namespace} {name}",
             card.description,
             " ".join((card.framework, card.format, card.license, *card.tags, *card.authors)),
         ),

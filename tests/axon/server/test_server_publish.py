@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from axon_client import manifest as manifests
 from axon_client import trust
+from axon_client.registry.database import FILE_NAME, Database
 from axon_client.registry.site import Site
 
 from .conftest import WEIGHTS, Publisher, describe
@@ -251,3 +253,21 @@ def test_many_that_open_a_new_registry_at_once_find_one(tmp_path):
     for site in sites:
         assert site.database.namespaces() == []
         site.close()
+
+
+def test_nobody_waits_while_a_manifest_is_read(site, publisher, monkeypatch):
+    read, decode = [], manifests.decode
+
+    def decode_while_another_writes(data, *arguments, **named):
+        other = Database(site.folder / FILE_NAME, busy_timeout_s=0.01)
+        with other.write():
+            read.append(data)
+        other.close()
+        return decode(data, *arguments, **named)
+
+    monkeypatch.setattr("axon_client.manifest.decode", decode_while_another_writes)
+    assert publisher.publish().status_code == 201
+    yank = "/api/v1/models/acme/tiny/-/versions/1.0.0/yank"
+    assert publisher.web("POST", yank).status_code == 200
+    assert publisher.web("DELETE", yank).status_code == 200
+    assert read
