@@ -15,18 +15,21 @@ prints one line of JSON.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 18
+UNREACHABLE = ("connection error", "timed out", "confirming the ssl certificate")
 OTHER = {"wheel": "--only-binary=:all:", "sdist": "--no-binary=:all:"}
 
 
 def main(arguments: list[str]) -> int:
     """Run one of the three commands."""
     action, kind, name, version, *rest = arguments
+    _listen()
     try:
         session, found, there = _find(kind, name, version)
     except (ImportError, AttributeError, TypeError) as error:
@@ -48,6 +51,21 @@ def main(arguments: list[str]) -> int:
     answer = {"name": name, "version": str(found.version), "url": url, "sha256": digest or ""}
     print(json.dumps(answer))
     return 0
+
+
+class _Unreachable(logging.Handler):
+    """Says aloud that an index cannot be reached; to pip's finder that is as if it were empty."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message.startswith("Could not fetch") and any(sign in message for sign in UNREACHABLE):
+            print(f"WARNING: {message}", file=sys.stderr)
+
+
+def _listen() -> None:
+    logger = logging.getLogger("pip._internal.index.collector")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(_Unreachable())
 
 
 def _find(kind: str, name: str, version: str) -> tuple[Any, Any, dict[str, str]]:

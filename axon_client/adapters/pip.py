@@ -281,8 +281,6 @@ def explain(errors: str) -> MlosError:
     """The error that pip's messages amount to."""
     lines = [line.partition("ERROR: ")[2] for line in errors.splitlines() if "ERROR: " in line]
     reason = lines[-1] if lines else (errors.strip().splitlines() or ["pip failed"])[-1]
-    if reason.startswith("No source archive found"):
-        return NotFound(reason)
     if "DO NOT MATCH THE HASHES" in errors:
         return IntegrityError(
             "the archive does not have the digest that the index states",
@@ -293,6 +291,8 @@ def explain(errors: str) -> MlosError:
         return Unavailable(
             f"the package index cannot be reached: {reason}", hint="check the network"
         )
+    if reason.startswith("No source archive found"):
+        return NotFound(reason)
     if versions and versions[1] != "none":
         newest = ", ".join(versions[1].split(", ")[-8:])
         return NotFound(reason, hint=f"newest versions with a wheel for this machine: {newest}")

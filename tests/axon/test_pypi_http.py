@@ -13,7 +13,7 @@ from axon_client.adapters import pip
 from axon_client.adapters.pypi import KNOWN, PypiAdapter
 from axon_client.errors import IntegrityError
 from axon_client.spec import PackageSpec
-from mlos_core.errors import ConfigError, NotFound, Unsupported
+from mlos_core.errors import ConfigError, NotFound, Unavailable, Unsupported
 
 NAME = PackageSpec("pypi", "tiny-net")
 LOGIN = "Basic " + base64.b64encode(b"ada:lovelace").decode()
@@ -145,6 +145,15 @@ def test_where_no_wheel_is_those_with_a_source_are_listed(home, index, onnx):
 def test_nothing_by_that_name_has_no_versions(home, index):
     with pytest.raises(NotFound, match="tiny-net"):
         PypiAdapter().versions(NAME)
+
+
+@pytest.mark.parametrize("retries", ["0", "1"])
+def test_an_index_that_cannot_be_reached_is_not_an_empty_one(home, index, monkeypatch, retries):
+    with Web() as web:
+        monkeypatch.setenv("PIP_INDEX_URL", web.url("/simple"))
+    monkeypatch.setenv("PIP_RETRIES", retries)
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        axon_client.install("pypi/tiny-net")
 
 
 def test_offline_pip_is_not_run(home, index, monkeypatch):
