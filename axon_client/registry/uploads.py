@@ -71,11 +71,11 @@ class Uploads:
         """
         if size > self._limits.blob:
             raise PayloadTooLarge(f"a file may have at most {self._limits.blob} bytes")
-        if shutil.disk_usage(self.folder).free - self._limits.spare < max(size, 0):
-            raise full()
         upload = Upload(secrets.token_hex(16), sha256, size, 0)
         with self._database.write() as connection:
-            if begun := self._begun(connection, owner, sha256, size):
+            begun = self._begun(connection, owner, sha256, size)
+            self._check_room(max(size, 0) - (begun.offset if begun else 0))
+            if begun:
                 return begun
             self._check_count(connection, owner)
             connection.execute(
@@ -99,6 +99,10 @@ class Uploads:
             if row is not None:
                 return Upload(row["id"], sha256, size, self._path(row["id"]).stat().st_size)
         return None
+
+    def _check_room(self, count: int) -> None:
+        if shutil.disk_usage(self.folder).free - self._limits.spare < count:
+            raise full()
 
     def _check_count(self, connection: sqlite3.Connection, owner: str) -> None:
         all_, own = connection.execute(
@@ -150,13 +154,28 @@ class Uploads:
         with self._exclusive(key, owner) as (file, upload):
             if file is None or offset != upload.offset:
                 raise _elsewhere(upload, f"the upload goes on at byte {upload.offset}")
-            with self._database.write() as connection:
-                connection.execute(
-                    "UPDATE uploads SET expires = ? WHERE id = ?", (self._end(), key)
-                )
+            self._prolong(key)
             limit = self._limits.blob if upload.size == UNKNOWN else upload.size
-            with contextlib.closing(Writer(file, upload, limit, self._digest(key))) as writer:
+            writer = Writer(file, upload, limit, self._digest(key), self._asking(key))
+            with contextlib.closing(writer):
                 yield writer
+
+    def _prolong(self, key: str) -> None:
+        with self._database.write() as connection:
+            connection.execute("UPDATE uploads SET expires = ? WHERE id = ?", (self._end(), key))
+
+    def _asking(self, key: str) -> Callable[[int], None]:
+        """What every block waits for: room on the disk; and one that takes days lives on."""
+        prolonged = self._clock()
+
+        def ask(count: int) -> None:
+            nonlocal prolonged
+            self._check_room(count)
+            if self._clock() - prolonged > self._limits.upload_life / 8:
+                self._prolong(key)
+                prolonged = self._clock()
+
+        return ask
 
     def finish(self, key: str, owner: str, sha256: str = "") -> str:
         """Make a complete upload a blob; gives its hex digest.
@@ -216,19 +235,23 @@ class Uploads:
         """Drop all that is left of an upload."""
         with self._database.write() as connection:
             connection.execute("DELETE FROM uploads WHERE id = ?", (key,))
+        self._drop(key)
+
+    def _drop(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
         with self._guard:
             self._digests.pop(key, None)
 
     def expire(self) -> None:
         """Throw away what is expired, and files that a crash left behind."""
-        with self._database.read() as connection:
-            rows = connection.execute("SELECT id, expires FROM uploads").fetchall()
         now = self._clock()
-        for row in rows:
-            if row["expires"] <= now:
-                self.forget(row["id"])
-        known = {row["id"] for row in rows}
+        with self._database.write() as connection:
+            rows = connection.execute("SELECT id FROM uploads WHERE expires <= ?", (now,))
+            ended = [row["id"] for row in rows]
+            connection.executemany("DELETE FROM uploads WHERE id = ?", [(key,) for key in ended])
+            known = {row["id"] for row in connection.execute("SELECT id FROM uploads")}
+        for key in ended:
+            self._drop(key)
         for path in self.folder.iterdir():
             with suppress(FileNotFoundError):
                 if path.name not in known and path.stat().st_mtime < now - self._limits.upload_life:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import threading
+from collections.abc import Callable
 from typing import IO, Final
 
 import msgspec
@@ -53,13 +54,28 @@ class Writer:
 
     A request that is cancelled may leave a thread behind that still writes: closing waits for
     it, so that it never writes to a descriptor that is somebody else's by then.
+
+    Args:
+        file: the upload's.
+        upload: what it was when this began.
+        limit: bytes that it may have at its end.
+        digest: of what was written before; goes on.
+        ask: told before each block how many bytes it has; what it raises stops the block.
     """
 
-    def __init__(self, file: IO[bytes], upload: Upload, limit: int, digest: Digest) -> None:
+    def __init__(
+        self,
+        file: IO[bytes],
+        upload: Upload,
+        limit: int,
+        digest: Digest,
+        ask: Callable[[int], None],
+    ) -> None:
         self._file = file
         self._upload = upload
         self._limit = limit
         self._digest = digest
+        self._ask = ask
         self._guard = threading.Lock()
         self._closed = False
         self.offset = upload.offset
@@ -87,6 +103,7 @@ class Writer:
                 f"the upload is larger than the {self._limit} bytes it may have",
                 hint="announce the size that the file has",
             )
+        self._ask(len(block))
         left = memoryview(block)
         try:
             while left:

@@ -35,7 +35,7 @@ class Short(BytesIO):
 
 
 def writer(file):
-    return Writer(file, Upload("key", "", 100, 0), 100, Digest())
+    return Writer(file, Upload("key", "", 100, 0), 100, Digest(), lambda count: None)
 
 
 def test_a_full_disk_is_named():

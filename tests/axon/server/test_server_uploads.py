@@ -5,13 +5,14 @@ import hashlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
 from axon_client.registry.blobs import Blobs
 from axon_client.registry.limits import Limits
 from axon_client.registry.uploads import Uploads
-from mlos_core.errors import MlosError, NotFound, Overloaded, PayloadTooLarge
+from mlos_core.errors import MlosError, NotFound, OutOfMemory, Overloaded, PayloadTooLarge
 
 from .conftest import WEIGHTS, Publisher
 
@@ -125,13 +126,41 @@ def test_a_file_above_the_limit_is_refused_when_it_is_announced(publisher, error
     assert error(publisher.begin(b"", "0" * 64, size=(1 << 20) + 1)) == "payload_too_large"
 
 
-def test_a_file_that_the_disk_has_no_room_for_is_refused(publisher, error, monkeypatch):
-    class Usage:
-        free = 100
+@pytest.fixture
+def free(monkeypatch):
+    """`free(count)`: the disk has room for so many bytes of uploads."""
 
-    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
+    def leave(count):
+        usage = SimpleNamespace(free=Limits().spare + count)
+        monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+
+    return leave
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_refused(publisher, error, free):
+    free(len(WEIGHTS) - 1)
     answer = publisher.begin(WEIGHTS)
     assert (error(answer), answer.status_code) == ("out_of_memory", 507)
+
+
+def test_an_upload_goes_on_while_the_disk_has_room_for_the_rest(publisher, free):
+    location = start(publisher)
+    publisher.patch(location, 0, WEIGHTS[:1000])
+    free(len(WEIGHTS) - 1000)
+    assert publisher.begin(WEIGHTS).headers["location"] == location
+    assert publisher.patch(location, 1000, WEIGHTS[1000:]).status_code == 204
+
+
+def test_uploads_leave_the_database_its_room_on_the_disk(publisher, error, free, site):
+    location = start(publisher)
+    free(10)
+    answer = publisher.patch(location, 0, WEIGHTS)
+    assert (error(answer), answer.status_code) == ("out_of_memory", 507)
+    unannounced = site.blobs.uploads.start("me").id
+    with site.blobs.uploads.append(unannounced, "me", 0) as writer, pytest.raises(OutOfMemory):
+        writer.write(WEIGHTS)
+    free(len(WEIGHTS))
+    assert publisher.patch(location, 0, WEIGHTS).status_code == 204
 
 
 @pytest.mark.parametrize(
@@ -237,6 +266,19 @@ def test_an_upload_expires_unless_bytes_come(site, tmp_path):
         uploads.get(key, "me")
     uploads.expire()
     assert list(uploads.folder.iterdir()) == []
+
+
+def test_a_request_that_uploads_for_longer_than_uploads_live_is_not_cut_off(site, tmp_path):
+    now = [1000.0]
+    blobs = Blobs(tmp_path / "other", site.database, Limits(upload_life=100), lambda: now[0])
+    uploads = blobs.uploads
+    key = uploads.start("me", DIGEST, len(WEIGHTS)).id
+    with uploads.append(key, "me", 0) as writer:
+        for at in range(0, len(WEIGHTS), 1000):
+            writer.write(WEIGHTS[at : at + 1000])
+            now[0] += 60
+            uploads.expire()
+    assert uploads.finish(key, "me") == DIGEST
 
 
 @pytest.mark.parametrize("key", ["..", "%2e%2e%2fregistry.db", "x" * 5000, "%00", "registry.db"])
