@@ -2,21 +2,23 @@
 """A registry as plain files, for any web server: the same paths, searched by the client.
 
 Guarantees: what a file names is written before it, so that a server that serves the folder
-meanwhile never promises what is not there; `index.json` and `registry.json` come last. Every
-file appears whole. What was exported before is replaced where it changed and otherwise kept.
+meanwhile never promises what is not there; `index.json` and `registry.json` come last and tell
+what there was when the export began. Every file appears whole and is on disk by then. What was
+exported before is replaced where it changed and otherwise kept.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from axon_client import pack
+from axon_client.errors import IntegrityError
+from axon_client.hashing import copy_durably
 from axon_client.manifest import ModelFile
 from axon_client.progress import Progress, silent
 from axon_client.registry import search
@@ -24,7 +26,9 @@ from axon_client.registry.site import Site
 from axon_client.spec import PackageSpec
 from mlos_core.errors import AlreadyExists, InvalidInput
 
-_API = "api/v1"
+_API: Final = "api/v1"
+_LONGEST: Final = 255
+"""Bytes of a file's name on all common file systems."""
 
 
 class Exported(msgspec.Struct, frozen=True):
@@ -57,11 +61,12 @@ def export(
     ):
         raise InvalidInput(f"{folder} is part of the registry", hint="choose another folder")
     job = _Export(site, folder, archives, progress)
+    everything, about = search.everything(site.database), site.about(static=True)
     packages = site.database.packages()
     for namespace, name in packages:
         job.package(namespace, name)
-    _write(folder / _API / "index.json", search.everything(site.database))
-    _write(folder / _API / "registry.json", site.about(static=True))
+    _write(folder / _API / "index.json", everything)
+    _write(folder / _API / "registry.json", about)
     return Exported(len(packages), job.versions, len(job.blobs), job.copied)
 
 
@@ -115,15 +120,23 @@ class _Export:
             try:
                 fresh.hardlink_to(source)
             except OSError:  # another file system, or one without hard links
-                shutil.copyfile(source, fresh)
-                fresh.chmod(0o444)
-                self.copied += size
+                self._copy(source, fresh, size)
             fresh.replace(target)
         finally:
             fresh.unlink(missing_ok=True)
 
+    def _copy(self, source: Path, target: Path, size: int) -> None:
+        with source.open("rb") as file:
+            _, digest = copy_durably(file, target, size)
+        if digest != source.name:
+            raise IntegrityError(f"the registry's file {source} is damaged", hint="upload it again")
+        target.chmod(0o444)
+        self.copied += size
+
     def _archive(self, package: PackageSpec, manifest: bytes, files: list[ModelFile]) -> None:
         name = pack.file_name(package)
+        if len(name) > _LONGEST:
+            return  # no file can be called that; the manifest and its blobs are there
         try:
             self._site.database.archived(name)
         except AlreadyExists:
@@ -155,6 +168,6 @@ def _put(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def _fresh(path: Path) -> Path:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh = path.with_name(f".axon-{os.getpid()}")  # never longer than the longest name
     fresh.unlink(missing_ok=True)
     return fresh

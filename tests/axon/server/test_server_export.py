@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from axon_client.commands.registry_server import export as export_command
 from axon_client.commands.registry_server import token
+from axon_client.errors import IntegrityError
 from axon_client.registry.export import export
 from mlos_core.errors import InvalidInput, MlosError
 
@@ -100,6 +101,48 @@ def test_blobs_are_copied_where_links_are_not_possible(site, filled, tmp_path, m
     blob = tmp_path / "out" / "api" / "v1" / "blobs" / "sha256" / DIGEST
     assert blob.read_bytes() == WEIGHTS
     assert not blob.samefile(site.blobs.root / DIGEST)
+
+
+def test_a_damaged_file_is_not_copied(site, filled, tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
+    blob = site.blobs.root / DIGEST
+    blob.chmod(0o644)
+    blob.write_bytes(bytes(len(WEIGHTS)))
+    with pytest.raises(IntegrityError):
+        export(site, tmp_path / "out")
+    assert not (tmp_path / "out" / "api" / "v1" / "blobs" / "sha256" / DIGEST).exists()
+
+
+def test_a_package_whose_archives_name_no_file_can_have_is_exported_without_it(
+    site, filled, tmp_path, web
+):
+    name = "/".join(["n" * 128] * 3)
+    assert filled.publish(name, version="1.0.0").status_code == 201
+    assert export(site, tmp_path / "out").versions == 3
+    path = f"api/v1/models/acme/{name}/1.0.0/manifest.yaml"
+    assert (tmp_path / "out" / path).read_bytes() == web.get(f"/{path}").content
+    assert len(list((tmp_path / "out" / "packages").iterdir())) == 2
+
+
+def test_what_is_published_during_an_export_is_not_named_by_it(site, filled, tmp_path, monkeypatch):
+    packages = site.database.packages
+
+    def publish_afterwards():
+        found = packages()
+        filled.publish("late")
+        filled.publish(version="9.0.0")
+        return found
+
+    monkeypatch.setattr(site.database, "packages", publish_afterwards)
+    export(site, tmp_path / "out")
+    model = tmp_path / "out" / "api" / "v1" / "models"
+    for entry in json.loads((tmp_path / "out" / "api" / "v1" / "index.json").read_bytes()):
+        folder = model / entry["namespace"] / entry["name"]
+        assert (folder / entry["version"] / "manifest.yaml").is_file()
+    assert not (model / "acme" / "late").exists()
 
 
 def test_exporting_again_adds_what_is_new(site, filled, tmp_path, web):
