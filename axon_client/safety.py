@@ -12,27 +12,36 @@ a `config.json` names in `auto_map` are imported by nobody here.
 
 from __future__ import annotations
 
+import ast
 import pickletools
+import re
+import tarfile
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
-from axon_client.formats import PICKLE, SAVED_MODEL, kind_of_torch
+from axon_client.formats import PICKLE, SAVED_MODEL, SUFFIXES, is_companion, kind_of_torch
 from axon_client.introspect import read
 from axon_client.introspect.mapped import head_of
-from axon_client.introspect.zipped import members_of
+from axon_client.introspect.opcodes import calls_something
+from axon_client.introspect.zipped import Members, members_of
 from axon_client.manifest import Spec
 from mlos_core.errors import InvalidInput, LoadFailed
 
 _RUNS: Final = "a pickle: opening it runs the code inside"
 _ZIP: Final = b"PK\x03\x04"
 _NUMPY: Final = b"\x93NUMPY"
-_OBJECTS: Final = b"|O"
+_PLAIN_ARRAY: Final = re.compile(r"[<>|=]?[?bBhHiIlLqQpPefdgFDGSaUVcmM][0-9]*(\[[0-9A-Za-z]+\])?")
+"""Types of NumPy's that hold no objects, as `descr` says them."""
+_OLD_LONG: Final = re.compile(r"(?<=[0-9])L(?=[,)])")
+"""How Python 2 wrote some of the sizes."""
 _LARGEST_NUMPY_HEADER: Final = 1 << 16
 _MOST_ARRAYS: Final = 10_000
 _PROBED_OPCODES: Final = 8
 _ALWAYS: Final = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".skops"})
+_PACKED: Final = frozenset({".gz", ".bz2", ".xz", ".lzma", ".z", ".zst", ".lz4"})
+_DATA_PICKLE: Final = "data.pkl"
 _UNREAD_GRAPHS: Final = frozenset({"saved_model.pbtxt", "saved_model.cpb"})
 """What TensorFlow takes in the place of `saved_model.pb`."""
 _OWN_CODE: Final = "code of the package, which the runtime would run"
@@ -47,13 +56,15 @@ def why_unsafe(path: Path) -> str:
     What cannot be examined is unsafe: a framework may be less strict than the reader here.
     """
     suffix = path.suffix.lower()
-    if suffix in _ALWAYS:
+    inner = PurePosixPath(path.stem).suffix.lower() if suffix in _PACKED else suffix
+    if inner in _ALWAYS:
         return _RUNS
     if path.name == _CODE_FILE:
         return _OWN_CODE
     if path.name in _UNREAD_GRAPHS:
         return "a graph in a form that is not examined"
-    look = _BY_SUFFIX.get(suffix)
+    known = suffix in SUFFIXES or is_companion(path.name)
+    look = _BY_SUFFIX.get(suffix, None if known else _maybe_pickle)
     if path.name == SAVED_MODEL:
         look = _saved_model
     try:
@@ -115,17 +126,32 @@ def _compiled(path: Path) -> str:
             "data/aotinductor/" in name or PurePosixPath(name).suffix in (".so", ".o", ".dll")
             for name in members.sizes
         )
+        if kind_of_torch(path) != "torchscript" and _has_data_pickle(members):
+            return _RUNS  # to torch.load it is a checkpoint, whatever else is in it
     return "a compiled package: loading it runs the machine code inside" if machine else ""
 
 
 def _maybe_pickle(path: Path) -> str:
-    """A `.bin` may be anything; a checkpoint is told by its first bytes."""
-    head = head_of(path)
+    """A `.bin` may be anything; a checkpoint is told by how it begins."""
+    head = head_of(path, tarfile.BLOCKSIZE)
     if head.startswith(_ZIP):
         with members_of(path, "an archive") as members:
-            names = [name.rpartition("/")[2] for name in members.sizes]
-        return _RUNS if "data.pkl" in names else ""
-    return _RUNS if _begins_a_pickle(head) else ""
+            return _RUNS if _has_data_pickle(members) else ""
+    if _begins_a_tar(head) and path.suffix.lower() in (".bin", ".ckpt"):
+        return _RUNS  # so did PyTorch keep checkpoints at first, and reads them still
+    return _RUNS if _begins_a_pickle(head) or calls_something(path) else ""
+
+
+def _has_data_pickle(members: Members) -> bool:
+    """PyTorch's reader of archives tells no upper case from lower."""
+    return any(name.rpartition("/")[2].lower() == _DATA_PICKLE for name in members.sizes)
+
+
+def _begins_a_tar(head: bytes) -> bool:
+    try:
+        return bool(tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape").name)
+    except (tarfile.HeaderError, ValueError):
+        return False
 
 
 def _begins_a_pickle(head: bytes) -> bool:
@@ -142,18 +168,38 @@ def _begins_a_pickle(head: bytes) -> bool:
 
 
 def _array(path: Path) -> str:
-    return (
-        "an array of pickled objects" if _has_objects(head_of(path, _LARGEST_NUMPY_HEADER)) else ""
-    )
+    head = head_of(path, _LARGEST_NUMPY_HEADER)
+    if head.startswith(_ZIP):
+        return _arrays(path)
+    if not head.startswith(_NUMPY):
+        return _maybe_pickle(path)  # which NumPy opens then
+    return "an array of pickled objects" if _has_objects(head) else ""
 
 
 def _has_objects(head: bytes) -> bool:
+    """Whether an array is one of objects, or may be one to a reader that is less strict."""
     if not head.startswith(_NUMPY):
         return False
     wide = head[6:7] != b"\x01"
     start = 12 if wide else 10
     length = int.from_bytes(head[8:start], "little")
-    return _OBJECTS in head[start : start + length]
+    try:
+        text = _OLD_LONG.sub("", head[start : start + length].decode("latin-1").strip())
+        header = ast.literal_eval(text)
+        return not _is_plain(header["descr"])
+    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
+        return True
+
+
+def _is_plain(descr: Any) -> bool:
+    """Whether a type of NumPy's has no objects: one by its letter, or fields that have none."""
+    if isinstance(descr, str):
+        return bool(_PLAIN_ARRAY.fullmatch(descr))
+    if isinstance(descr, tuple):  # a type, and the shape of what is of it
+        return bool(descr) and _is_plain(descr[0])
+    return isinstance(descr, list) and all(
+        isinstance(field, tuple) and len(field) > 1 and _is_plain(field[1]) for field in descr
+    )
 
 
 def _arrays(path: Path) -> str:
@@ -183,5 +229,4 @@ _BY_SUFFIX: Final[dict[str, Callable[[Path], str]]] = {
     ".pt": _torch, ".pth": _torch, ".jit": _torch, ".ts": _torch, ".torchscript": _torch,
     ".pt2": _compiled, ".bin": _maybe_pickle, ".ckpt": _maybe_pickle, ".npy": _array,
     ".npz": _arrays, ".keras": _keras, ".h5": _keras, ".hdf5": _keras, ".model": _maybe_pickle,
-    ".dat": _maybe_pickle, "": _maybe_pickle,
 }  # fmt: skip

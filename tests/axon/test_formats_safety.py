@@ -3,6 +3,7 @@
 
 import io
 import pickle
+import tarfile
 import zipfile
 
 import numpy as np
@@ -41,6 +42,31 @@ def array(value):
     return out.getvalue()
 
 
+class Calling:
+    def __reduce__(self):
+        return print, ("called",)
+
+
+CALLS = [pickle.dumps(Calling(), protocol) for protocol in range(6)]
+MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=0)
+"""What PyTorch's files began with before they were archives."""
+
+
+def header(descr, data=CALLS[2]):
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': (1,), }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
+
+
+def tar(**files):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
 SAFE = {
     "m.onnx": b"\x80\x02}q\x00.",
     "m.gguf": b"GGUF",
@@ -58,6 +84,16 @@ SAFE = {
     "parts.keras": archive(**{"config.json": b'{"a": [{"module": "keras.layers"}]}'}),
     "vocab.txt": CHECKPOINT,
     "spiece.model": b"\n\x05\n\x03<s>",
+    "NOTICE": b"copyright\nsomebody\nand others\n",
+    "LICENSE": b"(c) 2024\nIt may be used.\n",
+    "words.dat": b"In the beginning\n",
+    "names.lst": b"cat\ndog\nbird\n",
+    "number.dat": pickle.dumps(1, protocol=0),
+    "weights.raw": b"X\xff\xff\xff\x00" + bytes(100),
+    "plain.tar": tar(a=b"text"),
+    "structured.npy": array(np.zeros(2, dtype=[("Other", "<f4", (2,)), ("b", "S3")])),
+    "times.npy": array(np.zeros(2, dtype="datetime64[ns]")),
+    "python2.npy": header("'<f4'").replace(b"(1,)", b"(1L,)"),
 }
 UNSAFE = {
     "writes.pt": script(b"class Net(Module):\n    torch.save(x, '/etc/x')\n"),
@@ -79,6 +115,28 @@ UNSAFE = {
     "m.PICKLE": b"cos\nsystem\n",
     "m.joblib": b"x",
     "m.dill": b"x",
+    "m.pkl.gz": b"x",
+    "first.bin": CALLS[0],
+    "second.ckpt": CALLS[1],
+    "row.bin": MAGIC + CALLS[0],
+    "padded.bin": b"V" + bytes(200_000) + b"\n0" + CALLS[0],
+    "hex.bin": b"I0x1\n0" + CALLS[0],
+    "many.bin": b"N0" * 10_000 + CALLS[0],
+    "cut.bin": CALLS[0].removesuffix(b"."),
+    "upper.bin": archive("archive/DATA.PKL"),
+    "old.ckpt": tar(storages=CALLS[2], tensors=CALLS[2], pickle=CALLS[2]),
+    "unknown.weights": CALLS[4],
+    "shard.ckpt-1000": archive("archive/data.pkl"),
+    "program.with.pt2": archive("m/models/model.json", "m/data.pkl"),
+    "program.with.pt": archive("m/models/model.json", "m/Data.pkl"),
+    "raw.npy": CALLS[4],
+    "archive.npy": archive(**{"a.npy": header("'|O'")}),
+    "letter.npy": header("'O'"),
+    "hidden.npy": header(r"'\x7c\x4f'"),
+    "word.npy": header("'object'"),
+    "field.npy": header("[('a', '<f4'), ('b', [('c', 'O')])]"),
+    "shaped.npy": header("('O', (2,))"),
+    "nonsense.npy": header("[[["),
     "state.pt": archive("m/data.pkl"),
     "state.pth": CHECKPOINT,
     "old.pt": b"anything else",
