@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from axon_client.registry.edge import Edge
@@ -21,7 +21,21 @@ from axon_client.registry.writing import Writing
 
 def build(site: Site) -> Edge:
     """The ASGI application of a registry."""
-    return Edge(Router(routes(site), redirect_slashes=False, default=_unknown), site.limits)
+    return Edge(_Routes(routes(site), redirect_slashes=False, default=_unknown), site.limits)
+
+
+class _Routes(Router):
+    """Tells who took a wrong method all that the path has, not those of one route alone."""
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().app(scope, receive, send)
+        except HTTPException as error:
+            if error.status_code != 405:
+                raise
+            fits = [route for route in self.routes if route.matches(scope)[0] != Match.NONE]
+            allowed = {method for route in fits for method in getattr(route, "methods", ())}
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))}) from error
 
 
 def routes(site: Site) -> list[BaseRoute]:

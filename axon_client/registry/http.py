@@ -26,8 +26,9 @@ FRESH: Final = "no-cache"
 
 
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer."""
-    return Response(msgspec.json.encode(value), status, dict(headers or {}), JSON)
+    """A JSON answer that nobody keeps."""
+    about = {"cache-control": "no-store", **(headers or {})}
+    return Response(msgspec.json.encode(value), status, about, JSON)
 
 
 def refusal(error: MlosError) -> Response:
@@ -89,8 +90,8 @@ async def feed(request: Request, writer: Writer, stall_s: float) -> None:
             await run_in_threadpool(writer.write, bytes(held))
 
 
-async def read_json(request: Request, kind: type[T], limit: int) -> T:
-    """A body of at most `limit` bytes, checked against `kind`.
+async def read_json(request: Request, kind: type[T], limit: int, standard: bytes = b"") -> T:
+    """A body of at most `limit` bytes, checked against `kind`; an empty one counts as `standard`.
 
     Raises:
         PayloadTooLarge: there is more.
@@ -102,7 +103,7 @@ async def read_json(request: Request, kind: type[T], limit: int) -> T:
         if len(data) > limit:
             raise PayloadTooLarge(f"the body is larger than {limit} bytes")
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(data or standard, type=kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise InvalidInput(f"the body is not what is expected here: {error}") from error
 

@@ -77,8 +77,13 @@ class Writing:
     async def _may(self, request: Request, scope: str) -> Identity:
         return await run_in_threadpool(self._site.may, request, scope)
 
-    async def _json(self, request: Request, kind: type[Any]) -> Any:
-        return await read_json(request, kind, self._site.limits.body)
+    async def _asked(
+        self, request: Request, scope: str, kind: type[Any], standard: bytes = b""
+    ) -> tuple[Identity, Any]:
+        """Who asks and for what; a token that was revoked while the body came is refused."""
+        await self._may(request, scope)
+        body = await read_json(request, kind, self._site.limits.body, standard)
+        return await self._may(request, scope), body
 
     def whoami(self, request: Request) -> Response:
         """The token that was sent, and what it is good for."""
@@ -93,8 +98,8 @@ class Writing:
 
     async def begin(self, request: Request) -> Response:
         """Announce a file: it is there already, or an upload begins."""
-        who = await self._may(request, "publish")
-        wanted: Announced = await self._json(request, Announced)
+        wanted: Announced
+        who, wanted = await self._asked(request, "publish", Announced)
         if await run_in_threadpool(self._site.blobs.claim, wanted.sha256, wanted.size):
             return reply({"exists": True})
         start = self._site.blobs.uploads.start
@@ -110,7 +115,7 @@ class Writing:
         """Where an upload goes on."""
         who = self._site.may(request, "publish")
         upload = self._site.blobs.uploads.get(request.path_params["key"], who.id)
-        headers = {"upload-offset": str(upload.offset), "cache-control": "no-store"}
+        headers = {"upload-offset": str(upload.offset)}
         if upload.size >= 0:
             headers["upload-length"] = str(upload.size)
         return reply({"offset": upload.offset, "size": upload.size}, headers=headers)
@@ -147,8 +152,8 @@ class Writing:
     async def publish(self, request: Request) -> Response:
         """Enter a version, whose files were uploaded."""
         package = _package(request)
-        who = await self._may(request, f"publish:{package.namespace}")
-        body: Publication = await self._json(request, Publication)
+        body: Publication
+        who, body = await self._asked(request, f"publish:{package.namespace}", Publication)
         new = await run_in_threadpool(
             publish,
             self._site.database,
@@ -166,9 +171,8 @@ class Writing:
     async def yank(self, request: Request) -> Response:
         """Tell everybody not to choose a version."""
         package = _package(request)
-        await self._may(request, f"publish:{package.namespace}")
-        empty = request.headers.get("content-length", "0") == "0"
-        body: Yank = Yank() if empty else await self._json(request, Yank)
+        body: Yank
+        _, body = await self._asked(request, f"publish:{package.namespace}", Yank, b"{}")
         return await self._set_yanked(package, body.reason.strip() or "yanked")
 
     async def unyank(self, request: Request) -> Response:
@@ -185,8 +189,8 @@ class Writing:
     async def tag(self, request: Request) -> Response:
         """Let a tag name a version."""
         package, tag = _package(request), request.path_params["tag"]
-        await self._may(request, f"publish:{package.namespace}")
-        body: Tagged = await self._json(request, Tagged)
+        body: Tagged
+        _, body = await self._asked(request, f"publish:{package.namespace}", Tagged)
         set_tag = self._site.database.set_tag
         await run_in_threadpool(set_tag, package.namespace, package.name, tag, body.version)
         return reply({"tag": tag, "version": body.version})

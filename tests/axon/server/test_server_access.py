@@ -2,6 +2,7 @@
 """Who may do what: tokens, scopes, private registries."""
 
 import base64
+import json
 import sqlite3
 
 import pytest
@@ -12,7 +13,7 @@ from axon_client.registry.site import Settings, Site
 from axon_client.registry.tokens import Tokens
 from mlos_core.errors import InvalidInput, NotFound
 
-from .conftest import Publisher, Web
+from .conftest import WEIGHTS, Publisher, Web, describe
 
 VERSION = "/api/v1/models/acme/tiny/-/versions/1.0.0"
 CHANGES = [
@@ -131,6 +132,22 @@ def test_a_revoked_token_is_refused_at_once(site, app, error):
     assert error(Web(app, text).get("/api/v1/whoami")) == "unauthenticated"
     with pytest.raises(NotFound):
         site.tokens.revoke(token.id)
+
+
+def test_a_token_that_is_revoked_while_a_request_comes_is_refused(site, app, error):
+    text, token = site.tokens.create("somebody", ["publish:acme"])
+    publisher = Publisher(Web(app, text))
+    assert publisher.publish().status_code == 201
+    data = describe("tiny", {"model.onnx": WEIGHTS}, version="2.0.0").decode()
+
+    async def slowly():
+        yield b'{"manifest": '
+        site.tokens.revoke(token.id)
+        yield json.dumps(data).encode() + b"}"
+
+    url = "/api/v1/models/acme/tiny/-/versions/2.0.0"
+    assert error(publisher.web("PUT", url, content=slowly())) == "unauthenticated"
+    assert Web(app).get(url + ".json").status_code == 404
 
 
 def test_a_token_expires(tmp_path):

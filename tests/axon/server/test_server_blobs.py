@@ -40,6 +40,13 @@ def test_head_tells_the_size_and_sends_nothing(publisher, web):
     assert (answer.headers["content-length"], answer.content) == (str(SIZE), b"")
 
 
+@pytest.mark.parametrize("range_", ["bytes=0-0", f"bytes={SIZE}-"])
+def test_head_knows_no_ranges(publisher, web, range_):
+    publisher.upload(WEIGHTS)
+    answer = web("HEAD", BLOB, headers={"range": range_})
+    assert (answer.status_code, answer.headers["content-length"]) == (200, str(SIZE))
+
+
 @pytest.mark.parametrize(
     ("range_", "start", "end"),
     [

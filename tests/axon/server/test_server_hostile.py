@@ -190,6 +190,24 @@ def test_a_method_that_a_path_does_not_have_is_named(web, error, method):
     assert "GET" in answer.headers["allow"]
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api/v1/uploads/key", "DELETE, GET, HEAD, PATCH, PUT"),
+        (VERSION + "/yank", "DELETE, POST"),
+        ("/api/v1/models/acme/tiny/-/tags/stable", "DELETE, PUT"),
+        ("/api/v1/whoami", "GET, HEAD"),
+    ],
+)
+def test_all_methods_of_a_path_are_named(web, path, allowed):
+    assert web("BREW", path).headers["allow"] == allowed
+
+
+@pytest.mark.parametrize("path", ["/api/v1/search", "/api/v1/whoami", "/api/v1/nothing"])
+def test_what_has_no_tag_is_kept_by_no_cache(web, path):
+    assert web.get(path).headers["cache-control"] == "no-store"
+
+
 def test_a_file_that_is_no_registry_is_not_touched(tmp_path):
     path = tmp_path / "registry.db"
     path.write_bytes(b"my precious notes" * 100)

@@ -156,6 +156,16 @@ def test_a_yank_moves_latest_and_can_be_taken_back(web, publisher):
     assert tags(web) == {"latest": "2.0.0"}
 
 
+def test_the_reason_of_a_yank_may_come_in_chunks(web, publisher):
+    async def body():
+        yield b'{"reason": '
+        yield b'"wrong weights"}'
+
+    publisher.publish()
+    assert publisher.web("POST", VERSION + "/yank", content=body()).status_code == 200
+    assert web.get(VERSION + ".json").json()["yanked"] == "wrong weights"
+
+
 def test_a_package_whose_versions_are_all_yanked_is_found_by_name_alone(web, publisher):
     publisher.publish(description="unique words")
     publisher.web("POST", VERSION + "/yank")
