@@ -11,18 +11,21 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from axon_client.registry.schema import APPLICATION_ID, MIGRATIONS
+from axon_client.registry.writer import full
 from mlos_core.errors import ConfigError, MlosError, Overloaded, Unavailable
 
 BUSY_TIMEOUT_S: Final = 10.0
 SYNCHRONOUS = "FULL"
 """What was answered is on disk, even if the power fails. Tests do without."""
 _IDLE: Final = 16
+_RETRY_S: Final = 0.02
 
 
 class Connections:
@@ -41,7 +44,7 @@ class Connections:
         path.touch(0o600)  # SQLite gives its other files the same rights
         try:
             with self.write() as connection:
-                _migrate(connection, path)
+                _migrate(connection)
         except BaseException:
             self.close()
             raise
@@ -95,11 +98,11 @@ class Connections:
             connection = sqlite3.connect(
                 self._path, self._timeout_s, isolation_level=None, check_same_thread=False
             )
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA trusted_schema = OFF")
+            with ExitStack() as failed:
+                failed.callback(connection.close)
+                _check(connection, self._path)  # before it is changed: it may be another's
+                _prepare(connection, self._timeout_s)
+                failed.pop_all()
         except sqlite3.Error as error:
             raise _explained(error, self._path) from error
         return connection
@@ -122,13 +125,39 @@ class Connections:
                 return
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
-    done: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if application not in (0, APPLICATION_ID) or (done and application != APPLICATION_ID):
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("BEGIN")  # another process may be making the tables
+    application, done = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("application_id", "user_version")
+    )
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    connection.execute("ROLLBACK")
+    if application != APPLICATION_ID and (application or done or tables):
         raise ConfigError(f"{path} is not a registry's database", hint="choose another folder")
     if done > len(MIGRATIONS):
         raise ConfigError(f"{path} was made by a newer axon", hint="update axon")
+
+
+def _prepare(connection: sqlite3.Connection, timeout_s: float) -> None:
+    connection.row_factory = sqlite3.Row
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError:
+            # SQLite does not wait here, if others open a new file at the same time.
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_RETRY_S)
+    connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    done: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if done == len(MIGRATIONS):
         return
     for step in MIGRATIONS[done:]:
@@ -145,6 +174,8 @@ def _busy() -> Overloaded:
 def _explained(error: sqlite3.Error, path: Path) -> MlosError:
     if "locked" in str(error) or "busy" in str(error):
         return _busy()
+    if "full" in str(error):
+        return full()
     if "not a database" in str(error):
         return ConfigError(f"{path} is not a registry's database", hint="choose another folder")
     return Unavailable(

@@ -74,6 +74,19 @@ def test_a_writer_that_waits_too_long_for_another_process_is_told_to_come_again(
     database.close()
 
 
+def test_a_disk_that_is_full_for_the_database_is_named(site):
+    def grow():
+        with site.database.write() as connection:
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            connection.execute(f"PRAGMA max_page_count = {pages}")
+            values = ("key", "x" * 100_000, "", "", "", "")
+            connection.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    with pytest.raises(OutOfMemory):
+        grow()
+    assert site.tokens.all() == []
+
+
 def test_what_raises_inside_a_writing_block_changes_nothing(site):
     def fail():
         with site.database.write() as connection:

@@ -226,11 +226,14 @@ def test_a_database_of_a_newer_version_is_left_alone(tmp_path):
         Database(path)
 
 
-def test_a_database_of_another_program_is_left_alone(tmp_path):
+@pytest.mark.parametrize("version", [0, 1])
+def test_a_database_of_another_program_is_left_alone(tmp_path, version):
     path = tmp_path / "registry.db"
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("CREATE TABLE notes (text)")
     connection.close()
+    before = path.read_bytes()
     with pytest.raises(ConfigError, match="not a registry"):
         Database(path)
+    assert path.read_bytes() == before
