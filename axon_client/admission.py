@@ -11,13 +11,13 @@ import msgspec
 
 from axon_client import safety
 from axon_client.adapters.base import Resolved
-from axon_client.config import Config
+from axon_client.config import Config, Registry
 from axon_client.errors import IntegrityError
 from axon_client.formats import format_of
 from axon_client.manifest import ExecutionFile, Manifest
 from axon_client.spec import PackageSpec
 from axon_client.verify import SIGNATURES
-from mlos_core.errors import InvalidInput
+from mlos_core.errors import InvalidInput, PermissionDenied
 
 FORMATS: Final = {
     "onnx": {"onnx"},
@@ -99,6 +99,38 @@ def check_safe(manifest: Manifest, folder: Path, allowed: bool) -> Manifest:
     )
 
 
+def check_claim(manifest: Manifest, settings: Config) -> str:
+    """Hold what a folder, file or URL calls itself against the policy of that name's registry.
+
+    Nobody has signed it: without this, a name that needs a signature could be had by saying it.
+
+    Returns:
+        A warning, empty if there is none.
+
+    Raises:
+        PermissionDenied: the policy requires a signature.
+    """
+    about = manifest.metadata
+    registry = _registry(about.namespace, settings)
+    if registry is None or registry.policy == "off":
+        return ""
+    message = f"{manifest.title} did not come from the registry of {about.namespace!r}: unsigned"
+    if registry.policy == "warn":
+        return message
+    raise PermissionDenied(
+        message, hint=f"give it a name of your own: --as local/{about.name}@{about.version}"
+    )
+
+
+def _registry(namespace: str, settings: Config) -> Registry | None:
+    """The registry that serves a namespace; None if something else does."""
+    from axon_client.adapters import BUILT_IN, outside_sources, registry_of
+
+    # A source of its own is no registry, though a default one serves what nothing else does.
+    own = namespace in BUILT_IN or namespace in outside_sources()
+    return None if own else settings.registries.get(registry_of(namespace, settings))
+
+
 def check_trust(found: Resolved, namespace: str, settings: Config, home: Path) -> tuple[str, bytes]:
     """Hold a package's signatures against the policy of its registry.
 
@@ -109,11 +141,7 @@ def check_trust(found: Resolved, namespace: str, settings: Config, home: Path) -
         PermissionDenied: nobody trusted vouches for it, and the policy requires that.
         IntegrityError: it is not what was signed.
     """
-    from axon_client.adapters import BUILT_IN, outside_sources, registry_of
-
-    # A source of its own is no registry, though a default one serves what nothing else does.
-    own = namespace in BUILT_IN or namespace in outside_sources()
-    registry = None if own else settings.registries.get(registry_of(namespace, settings))
+    registry = _registry(namespace, settings)
     if not found.signatures and (registry is None or registry.policy == "off"):
         return "", b""
     from axon_client import trust

@@ -231,8 +231,8 @@ class Installation:
         from axon_client import admission, config
 
         warning, kept = "", b""
+        settings = config.load(self.store.home)
         if isinstance(spec, PackageSpec):
-            settings = config.load(self.store.home)
             warning, kept = admission.check_trust(found, spec.namespace, settings, self.store.home)
         admission.check_offer(found, options.format)
         with self.store.stage(distrust=options.replace, allow_pickle=options.allow_pickle) as stage:
@@ -243,6 +243,8 @@ class Installation:
             manifest = admission.check_safe(manifest, stage.files, options.allow_pickle)
             if options.rename:
                 manifest = _renamed(manifest, options.rename)
+            if not isinstance(spec, PackageSpec) and not _placed(options):
+                warning = admission.check_claim(manifest, settings)
             if options.check:
                 options.check(manifest)
             model = self.store.commit(
@@ -267,6 +269,11 @@ def _in_format(model: InstalledModel, format: str) -> InstalledModel:
 def _notes(found: Resolved, warning: str) -> tuple[str, ...]:
     withdrawn = f"{found.package} was withdrawn: {found.yanked}" if found.yanked else ""
     return tuple(note for note in (*found.notes, withdrawn, warning) if note)
+
+
+def _placed(options: InstallOptions) -> bool:
+    """Whether the user has said in which namespace a package belongs."""
+    return options.rename is not None and bool(options.rename.namespace)
 
 
 def _renamed(manifest: Manifest, name: PackageSpec) -> Manifest:

@@ -13,8 +13,8 @@ from axon_client import adapters, net, trust
 from axon_client.adapters.base import Choice
 from axon_client.adapters.local import LocalAdapter
 from axon_client.errors import IntegrityError
-from axon_client.installer import InstallOptions, install_all
-from axon_client.spec import PackageSpec, PathSpec, parse
+from axon_client.installer import InstallOptions, install, install_all
+from axon_client.spec import PackageSpec, PathSpec, parse, parse_name
 from axon_client.verify import SIGNATURES
 from mlos_core.errors import (
     ConfigError,
@@ -311,6 +311,40 @@ def test_a_policy_that_warns_warns(registry, shop):
     registry("warn")
     (one,) = install_all(wishes("t/signed"))
     assert any("not signed" in note for note in one.notes)
+
+
+@pytest.fixture
+def impostor(folder):
+    """A folder that calls itself a package of somebody else's."""
+    (folder / "manifest.yaml").write_text(
+        "apiVersion: axon.mlos.io/v1\nkind: Model\n"
+        "metadata: {name: signed, namespace: t, version: 9.0.0}\n"
+    )
+    return folder
+
+
+@pytest.fixture
+def local(monkeypatch):
+    monkeypatch.setattr(adapters, "adapter_for", lambda spec, home=None: LocalAdapter())
+
+
+@pytest.mark.parametrize("name", [None, "other"])
+def test_a_name_that_needs_a_signature_is_not_had_by_saying_it(
+    registry, local, store, impostor, name
+):
+    registry("require")
+    rename = parse_name(name) if name else None
+    with pytest.raises(PermissionDenied, match=r"unsigned") as refused:
+        install(str(impostor), rename=rename)
+    assert "--as local/" in refused.value.hint
+    assert store.installed() == []
+    assert install(str(impostor), rename=parse_name("local/signed")).spec.namespace == "local"
+
+
+def test_a_name_that_should_have_a_signature_is_warned_of(registry, local, impostor):
+    registry("warn")
+    (one,) = install_all([parse(str(impostor))])
+    assert any("unsigned" in note for note in one.notes)
 
 
 def test_signatures_are_kept_beside_the_model(registry, shop, store, home):
