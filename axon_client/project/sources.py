@@ -6,17 +6,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from axon_client import adapters, config
 from axon_client.adapters.base import Adapter, Choice, Chooses, Resolved, Version
 from axon_client.config import Config
 from axon_client.manifest import Manifest
 from axon_client.progress import Progress
 from axon_client.project.locked import Locked, Origin
-from axon_client.project.settings import Project, Wish
+from axon_client.project.settings import FILE_NAME, Project, Wish
 from axon_client.resolver import Chosen
 from axon_client.spec import PackageSpec, Spec
 from axon_client.store import Stage
-from mlos_core.errors import Unsupported
+from mlos_core.errors import ConfigError, Unsupported
 
 
 class Sources:
@@ -50,6 +52,7 @@ class Sources:
     def _find(self, namespace: str) -> Adapter:
         name = self._own_registry(namespace)
         if name:
+            self._check_own(name, namespace)
             settings = Config(registries=dict(self._project.registries))
             return adapters.registry_adapter(name, settings, self._home)
         return adapters.source(namespace, self._home)
@@ -60,6 +63,27 @@ class Sources:
             if namespace in serves:
                 return name
         return ""
+
+    def _check_own(self, name: str, namespace: str) -> None:
+        """A project may be anybody's: it does not say where the user's namespaces come from.
+
+        The store is one for all projects, so what came from elsewhere would be taken for the
+        user's own everywhere.
+
+        Raises:
+            ConfigError: the user's settings have another registry for that namespace.
+        """
+        settings = msgspec.structs.replace(config.load(self._home), default_registry="")
+        claimed = adapters.registry_of(namespace, settings)
+        if not claimed:
+            return
+        theirs, ours = self._project.registries[name], settings.registries[claimed]
+        if (theirs.kind, theirs.url.rstrip("/")) != (ours.kind, ours.url.rstrip("/")):
+            raise ConfigError(
+                f"{self._project.root / FILE_NAME} takes {namespace!r} from {theirs.url}, "
+                f"your settings take it from {ours.url}",
+                hint=f"change one of them; yours with: axon registry remove {claimed}",
+            )
 
     def origin(self, package: PackageSpec) -> Origin:
         """Where a package comes from, as a lock says it."""

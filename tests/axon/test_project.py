@@ -427,6 +427,20 @@ def test_a_registry_of_the_project_serves_its_namespaces(work, home, served):
     assert load_lock(work).packages[0].origin.registry == served.url
 
 
+def test_a_project_does_not_say_where_the_user_s_namespaces_come_from(work, home, served, capsys):
+    mine = {"url": "https://mine.example", "namespaces": ["acme"]}
+    settings = {"registries": {"mine": mine}, "default_registry": "mine"}
+    config_file.edit(home, lambda values: values.update(settings))
+    (work / "axon.toml").write_text(
+        f'[models]\n"acme/tokens" = "^1"\n[registries.hub]\nurl = "{served.url}"\n'
+        'namespaces = ["acme"]\n'
+    )
+    answer, code = said(capsys, "sync")
+    assert code == 78, answer
+    assert "mine.example" in answer["error"]["message"]
+    assert Store(home).installed() == []
+
+
 def test_the_policy_of_a_project_s_registry_holds(work, served, capsys):
     (work / "axon.toml").write_text(
         f'[models]\n"acme/tokens" = "^1"\n[registries.hub]\nurl = "{served.url}"\n'
