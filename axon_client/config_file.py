@@ -8,7 +8,6 @@ whole before it is written, and written at once or not at all. Comments are not 
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import msgspec
 
 from axon_client import config
 from axon_client.config_text import convert
+from axon_client.files import replacing
 from axon_client.lock import locked
 from mlos_core.errors import ConfigError, NotFound
 
@@ -164,7 +164,7 @@ def edit(home: Path, change: Callable[[dict[str, Any]], None]) -> config.Config:
         change(values)
         values = {key: value for key, value in values.items() if value not in ({}, None)}
         checked = config.check(values, str(path))
-        with replacing(path) as file:
+        with replacing(path, 0o644) as file:
             file.write(msgspec.yaml.encode(values) if values else b"")
     return checked
 
@@ -186,20 +186,3 @@ def exclusive(home: Path) -> Iterator[None]:
         ) from error
     with locked(lock, LOCK_TIMEOUT_S):
         yield
-
-
-@contextmanager
-def replacing(path: Path, mode: int = 0o644) -> Iterator[Any]:
-    """A new file that takes the place of `path` when the block ends without an error."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except PermissionError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        new.unlink(missing_ok=True)

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from axon_client import config
-from axon_client.config_file import exclusive, replacing
+from axon_client.config_file import exclusive
+from axon_client.files import replacing
 from mlos_core.errors import ConfigError, InvalidInput
 
 FILE_NAME: Final = "credentials.json"

@@ -14,7 +14,6 @@ can send an archive that it never wrote.
 
 from __future__ import annotations
 
-import os
 import shutil
 import struct
 import tarfile
@@ -27,6 +26,7 @@ from typing import IO, Final
 from axon_client import manifest as manifests
 from axon_client.archive import extract_tar
 from axon_client.errors import IntegrityError
+from axon_client.files import replacing
 from axon_client.manifest import Manifest, ModelFile
 from axon_client.progress import Progress, silent
 from axon_client.spec import PackageSpec
@@ -132,18 +132,11 @@ def pack(
         raise AlreadyExists(f"{target} is a folder", hint="name a file with -o")
     data, files = manifests.encode(manifest), manifest.spec.format.files
     total, done = packed_size(data, files), 0
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with partial.open("xb") as out:
-            for piece in packed(data, files, lambda file: (folder / file.path).open("rb")):
-                out.write(piece)
-                done += len(piece)
-                progress(f"pack {target.name}", done, total)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(target) as out:
+        for piece in packed(data, files, lambda file: (folder / file.path).open("rb")):
+            out.write(piece)
+            done += len(piece)
+            progress(f"pack {target.name}", done, total)
     return len(files) + 1, done
 
 

@@ -19,8 +19,8 @@ from typing import IO, Final
 
 import msgspec
 
-from axon_client.config_file import replacing
 from axon_client.errors import IntegrityError
+from axon_client.files import replacing
 from axon_client.manifest import ModelFile
 from axon_client.progress import Progress
 from axon_client.remote import Exchange, Remote, Reply

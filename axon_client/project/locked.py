@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from axon_client.config import Url
+from axon_client.files import replacing
 from axon_client.manifest import ModelFile, path_problem
 from axon_client.project.settings import Wish, read_toml
 from axon_client.spec import PackageSpec, parse
@@ -191,22 +191,8 @@ def write(path: Path, data: bytes) -> bool:
     """Put `data` in the place of a file; says whether it had other contents."""
     if path.is_file() and path.read_bytes() == data:
         return False
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        if path.exists():
+            os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
+        file.write(data)
     return True
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

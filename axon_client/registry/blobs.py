@@ -12,12 +12,14 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
+from axon_client.files import sync_folder
 from axon_client.hashing import copy_durably
 from axon_client.manifest import ModelFile
 from axon_client.registry.database import Database
@@ -117,7 +119,7 @@ class Blobs:
         now = self._clock()
         os.utime(path, (now, now))
         path.replace(self.root / digest)
-        _sync_folder(self.root)
+        sync_folder(self.root)
 
     def check(self, title: str, files: Iterable[ModelFile]) -> None:
         """See that every file of a version is here with its size.
@@ -144,21 +146,24 @@ class Blobs:
     def collect(self) -> Freed:
         """Delete what nothing needs and nobody asked for of late, and expired uploads."""
         self.uploads.expire()
-        count = size = 0
-        limit = self._clock() - self._limits.keep
+        with self._database.read() as connection:
+            idle = self._idle(connection, (path.name for path in self.root.iterdir()))
+        if not idle:
+            return Freed(0, 0)  # as nearly always: nobody waits while every file is looked at
         with self._database.write() as connection:
-            wanted = {*needed(connection), *self.uploads.announced(connection)}
-            for path in self.root.iterdir():
-                status = path.stat()
-                if path.name not in wanted and status.st_mtime < limit:
-                    path.unlink()
-                    count, size = count + 1, size + status.st_size
-        return Freed(count, size)
+            idle = self._idle(connection, idle)  # what somebody wanted meanwhile stays
+            for digest in idle:
+                (self.root / digest).unlink()
+        return Freed(len(idle), sum(idle.values()))
 
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    def _idle(self, connection: sqlite3.Connection, digests: Iterable[str]) -> dict[str, int]:
+        """Those that nothing needs and nobody asked for of late, with their sizes."""
+        limit = self._clock() - self._limits.keep
+        wanted = {*needed(connection), *self.uploads.announced(connection)}
+        found = {}
+        for digest in digests:
+            with suppress(FileNotFoundError):
+                status = (self.root / digest).stat()
+                if digest not in wanted and status.st_mtime < limit:
+                    found[digest] = status.st_size
+        return found

@@ -10,6 +10,7 @@ exported before is replaced where it changed and otherwise kept.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ import msgspec
 
 from axon_client import pack
 from axon_client.errors import IntegrityError
+from axon_client.files import replacing
 from axon_client.hashing import copy_durably
 from axon_client.manifest import ModelFile
 from axon_client.progress import Progress, silent
@@ -115,7 +117,7 @@ class _Export:
         self._progress("export", self._done, 0)
 
     def _place(self, source: Path, target: Path, size: int) -> None:
-        fresh = _fresh(target)
+        fresh = target.with_name(f".axon-{secrets.token_hex(8)}")
         try:
             try:
                 fresh.hardlink_to(source)
@@ -154,20 +156,6 @@ def _write(path: Path, value: Any) -> None:
 
 def _put(path: Path, pieces: Iterable[bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = _fresh(path)
-    try:
-        with fresh.open("xb") as out:
-            for piece in pieces:
-                out.write(piece)
-            out.flush()
-            os.fsync(out.fileno())
-        fresh.chmod(0o644)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def _fresh(path: Path) -> Path:
-    fresh = path.with_name(f".axon-{os.getpid()}")  # never longer than the longest name
-    fresh.unlink(missing_ok=True)
-    return fresh
+    with replacing(path) as out:
+        os.fchmod(out.fileno(), 0o644)  # a web server is another user
+        out.writelines(pieces)

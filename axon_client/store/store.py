@@ -13,8 +13,8 @@ is deleted only while the lock is held alone, and only when nothing needs it; a 
 process leaves a staging folder, which the next installation removes (the lock on the
 folder's `.owner` file is then free), and what it downloaded, which the next one uses.
 
-Who links to a blob or adds one holds the lock shared, for that moment; who deletes blobs or
-changes `models` holds it alone, and reads and hashes nothing large meanwhile. Reading takes
+Who links to a blob holds the lock shared, for that moment; who adds or deletes one, or
+changes `models`, holds it alone, and reads and hashes nothing large meanwhile. Reading takes
 no lock, so a store that may only be read works as far as nothing has to be written.
 
 The links are hard links. A symbolic one would lead whoever resolves it out of the model's
@@ -36,6 +36,7 @@ from typing import IO
 
 from axon_client.catalog import is_model, model_folders
 from axon_client.config import default_home
+from axon_client.files import sync_folder
 from axon_client.hashing import copy_durably, hash_file
 from axon_client.manifest import Manifest
 from axon_client.models import InstalledModel
@@ -154,7 +155,7 @@ class Store(Stack):
         if not self._settled(model, manifest, replace):
             self._settle(stage, manifest, progress)
             built = tree.build(stage.path, manifest, self._own.blobs, extras or {})
-            disk.sync_folder(self.blobs)
+            sync_folder(self.blobs)
             with self.content.locked():
                 old = self._put_in_place(built, model, manifest, replace)
             disk.remove_tree(built)  # what was replaced, so that its links do not keep its blobs

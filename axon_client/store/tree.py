@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from axon_client import manifest as manifests
+from axon_client.files import sync_folder
 from axon_client.manifest import Manifest
 from axon_client.store import disk
 from axon_client.store.blobs import Blobs
@@ -44,7 +45,7 @@ def swap_in(tree: Path, target: Path, models: Path) -> None:
         tree.rename(target)
     elif not disk.exchange(tree, target):
         _step_aside(tree, target, models)
-    disk.sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def _step_aside(tree: Path, target: Path, models: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Annotated, Final
 import msgspec
 
 from axon_client.config import default_home
-from axon_client.config_file import LOCK_TIMEOUT_S, replacing
+from axon_client.config_file import LOCK_TIMEOUT_S
+from axon_client.files import replacing
 from axon_client.lock import locked
 from axon_client.trust.encoding import key_bytes
 from mlos_core.errors import ConfigError, InvalidInput, NotFound
