@@ -48,7 +48,7 @@ class Content:
 
     @contextmanager
     def locked(self, *, shared: bool = False) -> Iterator[None]:
-        """Hold the store's lock: shared to add or link blobs, alone for everything else."""
+        """Hold the store's lock: shared to link to blobs, alone for everything else."""
         for folder in (self.blobs.folder, self._models, self.staging, self.partials.folder):
             folder.mkdir(parents=True, exist_ok=True)
         with locked(self._home / "lock", self._lock_timeout_s, shared=shared):
@@ -115,7 +115,18 @@ class Content:
         """Move a synced file of that digest into the store, and link to it at `target`."""
         if not self.blobs.has(digest):
             self._share(source, digest)
-        with self.locked(shared=True):
+        self._add(source, digest, target)
+
+    def _add(self, source: Path, digest: str, target: Path, *, lease: bool = False) -> None:
+        """Move a file to the blobs, and link to it.
+
+        Alone: of two that bring the same, one would put its file in the place of the blob
+        that the other links to, whose link would then keep nothing from being deleted.
+        """
+        is_intact(self.blobs.path(digest), digest)  # reads what has no seal while nobody waits
+        with self.locked():
+            if lease:
+                self.leases.take(digest)
             disk.link(self.blobs.take(source, digest), target)
 
     def _share(self, source: Path, digest: str) -> None:
@@ -131,9 +142,7 @@ class Content:
     def take_download(self, partial: Path, file: RemoteFile, digest: str, target: Path) -> None:
         """As `take`, for what was downloaded: if the installation is killed, it is kept."""
         disk.sync_file(partial)
-        with self.locked(shared=True):
-            self.leases.take(digest)
-            disk.link(self.blobs.take(partial, digest), target)
+        self._add(partial, digest, target, lease=True)
         if file.git_sha1:
             self.names.learn(file.git_sha1, digest)
 

@@ -15,7 +15,7 @@ from axon_client import net
 from axon_client.adapters.base import RemoteFile
 from axon_client.errors import IntegrityError
 from axon_client.net import Downloaded
-from axon_client.seals import is_sealed
+from axon_client.seals import is_sealed, seal
 from axon_client.spec import PackageSpec
 from axon_client.store import Store, disk
 from axon_client.store import partial as partials
@@ -128,6 +128,30 @@ def test_threads_of_one_installation_share_its_stage(store, origin):
             thread.join()
         assert len(stage.known) == 8
     assert len(origin) == 1
+
+
+def test_of_two_that_bring_the_same_both_link_to_the_blob(store, home, tmp_path, monkeypatch):
+    (tmp_path / "weights").write_bytes(DATA)
+    made, refused = [], []
+
+    with store.stage() as first, Store(home, lock_timeout_s=0).stage() as second:
+
+        def meanwhile(path, digest):
+            """The other one comes just before the first has moved its file to the blobs."""
+            seal(path, digest)
+            if not made:
+                made.append(path)
+                try:
+                    second.adopt("b", tmp_path / "weights")
+                except DeadlineExceeded:
+                    refused.append(path)
+
+        monkeypatch.setattr("axon_client.store.blobs.seal", meanwhile)
+        first.adopt("a", tmp_path / "weights")
+        if refused:
+            second.adopt("b", tmp_path / "weights")
+        for link in (first.files / "a", second.files / "b"):
+            assert link.samefile(store.blobs / DIGEST)
 
 
 def test_what_was_fetched_for_an_installation_that_failed_is_there_for_the_next(store, origin):
