@@ -283,16 +283,19 @@ def test_without_ranges_a_file_with_a_digest_goes_on_behind_what_came(tmp_path, 
 
 
 def test_a_server_that_restarts_is_waited_for(web, tmp_path, options):
+    going = threading.Thread(target=web.stop)
+
     class Restarts(Hasty):
         def sleep(self, seconds, stop=None):
             if not self.slept:
+                going.join(30)  # its port is free only then
                 web.restart()
             super().sleep(seconds, stop)
 
     def behave(request, reply):
         if len(web.log) == 3:
             web.behave = None
-            threading.Thread(target=web.stop).start()
+            going.start()
             return Reply(206, reply.headers, reply.body, cut=100)
         return None
 
