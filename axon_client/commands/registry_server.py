@@ -44,7 +44,11 @@ def _open(data: Path | None, name: str = "axon", private: bool = False) -> Site:
 @click.option("--name", default="axon", show_default=True, help="What the registry calls itself.")
 @click.option("--private", is_flag=True, help="Reading needs a token, too.")
 @click.option("--quiet", is_flag=True, help="Write no access log.")
-@click.option("--ready-fd", type=int, help="Write the address to this file descriptor when ready.")
+@click.option(
+    "--ready-fd",
+    type=click.IntRange(min=0),
+    help="Write the address to this file descriptor when ready.",
+)
 @json_option
 def serve(
     data: Path | None,
@@ -139,7 +143,7 @@ def token() -> None:
     metavar="SCOPE",
     help="read, publish:NAMESPACE, publish:* or admin; may be given several times.",
 )
-@click.option("--days", type=click.FloatRange(min=0, max=36500), help="When it expires.")
+@click.option("--days", type=float, help="When it expires; at most 36500.")
 @_data
 @json_option
 def create(

@@ -26,6 +26,7 @@ from mlos_core.errors import InvalidInput, NotFound
 _FORM: Final = re.compile(r"axon_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _SCOPE: Final = re.compile(r"read|admin|publish:(\*|[A-Za-z0-9][A-Za-z0-9._-]{0,127})")
 MAX_TOKENS: Final = 10_000
+_MAX_DAYS: Final = 36_500
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -58,9 +59,11 @@ class Tokens:
         """Make a token; gives its text, which is kept nowhere, and its record.
 
         Raises:
-            InvalidInput: a scope is unknown, or there are too many tokens.
+            InvalidInput: a scope is unknown, the time is none, or there are too many tokens.
         """
         _check(label, scopes)
+        if days is not None and not 0 <= days <= _MAX_DAYS:
+            raise InvalidInput(f"a token cannot last {days} days", hint=f"0 to {_MAX_DAYS}")
         key, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         token = Token(key, label, sorted(set(scopes)), self._database.now(), self._end(days))
         with self._database.write() as connection:

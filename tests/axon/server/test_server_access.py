@@ -150,6 +150,12 @@ def test_a_token_that_is_revoked_while_a_request_comes_is_refused(site, app, err
     assert Web(app).get(url + ".json").status_code == 404
 
 
+@pytest.mark.parametrize("days", [-1, 40_000, float("nan"), float("inf")])
+def test_a_token_lasts_a_number_of_days(site, days):
+    with pytest.raises(InvalidInput):
+        site.tokens.create("somebody", ["read"], days)
+
+
 def test_a_token_expires(tmp_path):
     now = ["2030-01-01T00:00:00Z"]
     database = Database(tmp_path / "registry.db", now=lambda: now[0])
