@@ -7,16 +7,18 @@ at once however much the others need.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from collections.abc import Sequence
-from typing import Final, NoReturn
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 import click
 
 from axon_client import render
 from axon_client.commands.lazy import LazyGroup
-from mlos_core.errors import Cancelled, MlosError
+from mlos_core.errors import Cancelled, MlosError, NotFound, OutOfMemory, PermissionDenied
 
 COMMANDS: Final = {
     "init": ("project", "init", "Begin a project, or a package of one's own."),
@@ -47,6 +49,26 @@ COMMANDS: Final = {
 }
 """By name: the module in `axon_client.commands`, the command in it, its line in the help."""
 
+ELSEWHERE: Final = {
+    **dict.fromkeys(("add", "i", "pull", "get", "download"), "install"),
+    **dict.fromkeys(("rm", "remove", "delete", "rmi"), "uninstall"),
+    **dict.fromkeys(("show", "view", "inspect"), "info"),
+    **dict.fromkeys(("ls", "ps", "models"), "list"),
+    **dict.fromkeys(("push", "upload"), "publish"),
+    **dict.fromkeys(("freeze", "compile"), "lock"),
+    **dict.fromkeys(("gc", "prune"), "cache gc"),
+    "ci": "sync --frozen",
+    "new": "init",
+    "find": "search",
+    "load": "register",
+    "login": "registry login",
+    "logout": "registry logout",
+    "serve": "registry serve",
+    "token": "registry token",
+    "help": "--help",
+}
+"""What npm, pip, uv, docker and the hub's own tool call it, and how it is written here."""
+
 EXIT_CODES: Final = """\b
 Exit codes:
   0    done
@@ -65,12 +87,24 @@ Exit codes:
   130  interrupted"""
 
 
+def _show_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from axon_client.commands.shell import version
+
+        ctx.exit(ctx.invoke(version))
+
+
 @click.group(
     cls=LazyGroup,
     table=COMMANDS,
+    elsewhere=ELSEWHERE,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )
+@click.option(
+    "-V", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+    help="Show the version and exit.",
+)  # fmt: skip
 def cli() -> None:
     """Install, inspect, publish and register models.
 
@@ -91,8 +125,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _fail(Cancelled("interrupted"), arguments)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(MlosError(f"{where}{error.strerror or error}"), arguments)
+        return _fail(_of_system(error), arguments)
     except Exception as error:
         if os.environ.get("AXON_DEBUG"):
             raise
@@ -100,12 +133,37 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(fault, arguments)
 
 
+_KINDS: Final[Mapping[int, type[MlosError]]] = {
+    errno.ENOSPC: OutOfMemory,
+    errno.EDQUOT: OutOfMemory,
+    errno.EACCES: PermissionDenied,
+    errno.EPERM: PermissionDenied,
+    errno.EROFS: PermissionDenied,
+    errno.ENOENT: NotFound,
+}
+
+
+def _of_system(error: OSError) -> MlosError:
+    """What the system refuses where no command has said what that means."""
+    where = f"{error.filename}: " if error.filename else ""
+    kind = _KINDS.get(error.errno or 0, MlosError)
+    hint = "make room, or let AXON_HOME name a folder on another disk"
+    return kind(f"{where}{error.strerror or error}", hint=hint if kind is OutOfMemory else "")
+
+
 def _fail(error: MlosError, arguments: Sequence[str]) -> int:
-    if "--json" in arguments:
-        render.show_json(render.error_json(error))
-    else:
+    if "--json" not in arguments or not _told(render.error_json(error)):
         render.show_error(error)
     return error.exit_code
+
+
+def _told(about: dict[str, Any]) -> bool:
+    """Whether JSON could be written: standard output may be what failed."""
+    try:
+        render.show_json(about)
+    except OSError:
+        return False
+    return True
 
 
 def _misused(error: click.ClickException, arguments: Sequence[str]) -> int:
@@ -119,6 +177,8 @@ def _misused(error: click.ClickException, arguments: Sequence[str]) -> int:
 
 def main() -> NoReturn:
     """The entry point."""
+    if sys.stdout is None:  # closed by whoever started this: no file may take its number
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     sys.exit(run(sys.argv[1:]))
 
 

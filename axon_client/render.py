@@ -47,7 +47,13 @@ def size(count: int) -> str:
 
 def show_json(value: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    try:
+        data = msgspec.json.format(msgspec.json.encode(value), indent=2)
+    except UnicodeEncodeError:  # the name of a file that is not UTF-8, which json escapes
+        import json
+
+        data = json.dumps(msgspec.to_builtins(value), indent=2).encode()
+    sys.stdout.buffer.write(data + b"\n")
     sys.stdout.flush()
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -15,11 +16,23 @@ Table = Mapping[str, tuple[str, str, str]]
 
 
 class LazyGroup(click.Group):
-    """Args: `table`, the commands that are imported late, beside those added as usual."""
+    """A group of commands.
 
-    def __init__(self, *args: Any, table: Table, **options: Any) -> None:
+    Args:
+        table: the commands that are imported late, beside those added as usual.
+        elsewhere: what others call them, by name: how it is written here.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        table: Table,
+        elsewhere: Mapping[str, str] = MappingProxyType({}),
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
         self.table = table
+        self.elsewhere = elsewhere
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names: those added as usual, then those of the table."""
@@ -59,10 +72,13 @@ class LazyGroup(click.Group):
         """Name the command that was meant by a misspelt one."""
         names = self.list_commands(ctx)
         if args and not args[0].startswith("-") and args[0] not in names:
-            near = difflib.get_close_matches(args[0], names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(names)}."
-            ctx.fail(f"No such command {args[0]!r}.{hint}")
+            ctx.fail(f"No such command {args[0]!r}. {self._meant(args[0], names)}")
         return super().resolve_command(ctx, args)
+
+    def _meant(self, name: str, names: list[str]) -> str:
+        near = difflib.get_close_matches(name, names, n=1)
+        meant = self.elsewhere.get(name) or next(iter(near), "")
+        return f"Did you mean {meant!r}?" if meant else f"There are: {', '.join(names)}."
 
 
 def _first_line(command: click.Command) -> str:

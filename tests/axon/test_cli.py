@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: BUSL-1.1
+import errno
 import json
 import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
 
 from axon_client import render
-from axon_client.cli import COMMANDS, cli, run
+from axon_client.cli import COMMANDS, ELSEWHERE, cli, run
 from mlos_core.errors import NotFound, Unavailable
 
 
@@ -154,6 +156,19 @@ def test_a_wrong_command_is_corrected(axon):
     assert "Did you mean 'install'?" in err
 
 
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_others_call_a_command_is_corrected(axon, name):
+    meant = ELSEWHERE[name]
+    code, _, err = axon(name, "pypi/magika")
+    assert code == 2
+    assert f"Did you mean {meant!r}?" in err
+    assert axon(*meant.split(), "--help")[0] == 0
+
+
+def test_the_version_is_an_option_too(axon):
+    assert axon("--version") == axon("-V") == axon("version")
+
+
 def test_a_wrong_option_is_a_usage_error(axon):
     assert axon("list", "--bogus")[0] == 2
 
@@ -162,6 +177,45 @@ def test_help_is_shown(axon):
     code, out, _ = axon("--help")
     assert code == 0
     assert "install" in out
+
+
+def test_an_error_about_a_name_that_is_not_utf8_is_json_too(axon, tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    code, out, _ = axon("install", path, "--json")
+    assert code == 66
+    assert path in json.loads(out)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, 71), (errno.EROFS, 77), (errno.ENOENT, 66), (errno.EIO, 70)]
+)
+def test_what_the_system_refuses_has_an_exit_code(axon, monkeypatch, number, code):
+    def fail(*arguments):
+        raise OSError(number, os.strerror(number), "there")
+
+    monkeypatch.setattr("axon_client.catalog.find", fail)
+    found, _, err = axon("info", "x")
+    assert found == code
+    assert f"error: there: {os.strerror(number)}\n" in err
+
+
+@pytest.mark.parametrize("style", [[], ["--json"]])
+def test_a_full_disk_behind_standard_output_is_told(home, style):
+    with Path("/dev/full").open("wb") as full:
+        done = _axon(["list", *style], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 71
+    assert b"Traceback" not in done.stderr
+    assert b"No space left" in done.stderr
+
+
+def test_without_standard_output_the_work_is_done_all_the_same(home):
+    done = _axon(["list"], preexec_fn=lambda: os.close(1), stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def _axon(arguments, **options):
+    command = [sys.executable, "-P", "-m", "axon_client.cli", *arguments]
+    return subprocess.run(command, timeout=60, check=False, **options)
 
 
 def test_a_fault_of_axon_itself_is_one_line(axon, monkeypatch):
