@@ -179,6 +179,24 @@ def test_collection_leaves_what_an_upload_promises(site, tmp_path):
     assert site.blobs.collect().blobs == 1
 
 
+def test_collection_holds_nobody_up_that_writes_and_spares_what_is_wanted_meanwhile(
+    site, tmp_path, monkeypatch
+):
+    lost, wanted_now = (site.blobs.put(_file(tmp_path, text)) for text in ("lost", "now"))
+    for digest in (lost, wanted_now):
+        os.utime(site.blobs.root / digest, (0, 0))
+    announced = site.blobs.uploads.announced
+
+    def claim_once(connection):
+        monkeypatch.setattr(site.blobs.uploads, "announced", announced)
+        assert site.blobs.claim(wanted_now)
+        return announced(connection)
+
+    monkeypatch.setattr(site.blobs.uploads, "announced", claim_once)
+    assert site.blobs.collect().blobs == 1
+    assert (site.blobs.size(lost), site.blobs.size(wanted_now)) == (None, 3)
+
+
 def test_collection_removes_what_a_crash_left_among_the_uploads(site):
     old, young = (site.blobs.uploads.folder / name for name in ("put-old", "put-young"))
     old.touch()
