@@ -15,11 +15,11 @@ from mlos_core.errors import InvalidInput
 CHUNK = 1 << 20
 
 
-def _ignore(count: int) -> None:
-    pass
+def ignore(count: int) -> None:
+    """Nobody wants to know how many bytes there were."""
 
 
-def hash_file(path: Path, advance: Callable[[int], None] = _ignore) -> str:
+def hash_file(path: Path, advance: Callable[[int], None] = ignore) -> str:
     """The hex SHA-256 of a regular file's contents.
 
     Raises:
@@ -37,17 +37,22 @@ def hash_file(path: Path, advance: Callable[[int], None] = _ignore) -> str:
         return digest.hexdigest()
 
 
+def git_blob(size: int) -> hashlib._Hash:
+    """The beginning of what git hashes to name a file: its kind and its size."""
+    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+
 def git_name(path: Path) -> str:
     """The hex SHA-1 that git calls a file's contents by."""
     with path.open("rb") as file:
-        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        digest = git_blob(os.fstat(file.fileno()).st_size)
         while block := file.read(CHUNK):
             digest.update(block)
     return digest.hexdigest()
 
 
 def copy_durably(
-    source: IO[bytes], target: Path, limit: int, advance: Callable[[int], None] = _ignore
+    source: IO[bytes], target: Path, limit: int, advance: Callable[[int], None] = ignore
 ) -> tuple[int, str]:
     """Copy at most `limit` bytes into a new file, flushed to disk.
 

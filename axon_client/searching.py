@@ -16,7 +16,7 @@ from axon_client.adapters.base import Adapter, Hit, Narrows, Searches
 from axon_client.adapters.registry import RegistryAdapter
 from axon_client.config import Config
 from axon_client.remote import Entry, Filters
-from mlos_core.errors import InvalidInput, MlosError, NotFound, Unsupported
+from mlos_core.errors import MlosError, NotFound, Unsupported
 
 PUBLIC: Final = "hf"
 """What is searched where no registry is configured."""
@@ -136,14 +136,3 @@ def fits(entry: Entry, filters: Filters) -> bool:
     if filters.format and filters.format.lower() not in tags | {(entry.framework or "").lower()}:
         return False
     return catalogue.fits(entry, msgspec.structs.replace(filters, format=""))
-
-
-def check_limit(limit: int) -> int:
-    """A limit that a source can be asked for.
-
-    Raises:
-        InvalidInput: it is not from 1 to 1000.
-    """
-    if not 1 <= limit <= 1000:
-        raise InvalidInput(f"a limit is from 1 to 1000, not {limit}")
-    return limit

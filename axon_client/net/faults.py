@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from mlos_core.errors import (
@@ -15,6 +16,11 @@ from mlos_core.errors import (
     ProtocolError,
     Unavailable,
 )
+
+if TYPE_CHECKING:
+    from axon_client.net.options import Clock
+
+T = TypeVar("T")
 
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 LONGEST_RETRY_AFTER_S = 120.0
@@ -110,3 +116,22 @@ def offline(url: str) -> ConfigError:
 def backoff(failures: int, chance: float, base_s: float = 0.5, cap_s: float = 30.0) -> float:
     """How long to wait after so many failures in a row: doubling, and half of it by chance."""
     return min(cap_s, base_s * 2.0 ** min(failures - 1, 16)) * (0.5 + chance / 2)
+
+
+def retrying(call: Callable[[], T], attempts: int, clock: Clock) -> T:
+    """What `call` gives, which is made again while that may help.
+
+    Raises:
+        MlosError: what the last attempt, or one that nothing can mend, ended with.
+    """
+    failures = 0
+    while True:
+        try:
+            return call()
+        except Transient as fault:
+            failures += 1
+            if failures >= attempts:
+                raise fault.error from fault
+            clock.sleep(fault.after_s or backoff(failures, clock.chance()))
+        except Unusable as fault:
+            raise fault.error from fault

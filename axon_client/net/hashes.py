@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from axon_client.errors import IntegrityError
+from axon_client.hashing import git_blob
 
 BLOCK = 1 << 20
 
@@ -49,11 +50,6 @@ class Follower:
     def git_sha1(self) -> str:
         """Git's hex name of what was hashed; empty if it was not asked for."""
         return self._git.hexdigest() if self._git else ""
-
-
-def git_blob(size: int) -> hashlib._Hash:
-    """The beginning of what git hashes to name a file: its kind and its size."""
-    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
 
 def hash_range(file: int, start: int, end: int, stopped: Callable[[], bool]) -> str:

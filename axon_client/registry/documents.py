@@ -111,18 +111,3 @@ class Documents:
                 (repository,),
             )
             return {row[0] for row in rows}
-
-    def delete(self, repository: str, reference: str) -> None:
-        """Forget a document and its tags, or, given a tag, the tag alone.
-
-        Raises:
-            NotFound: there is none.
-        """
-        table, column = ("documents", "digest") if ":" in reference else ("document_tags", "tag")
-        with self._database.write() as connection:
-            done = connection.execute(
-                f"DELETE FROM {table} WHERE repository = ? AND {column} = ?",  # noqa: S608
-                (repository, reference),
-            )
-        if not done.rowcount:
-            raise NotFound(f"{repository} has nothing called {reference[:80]!r}")

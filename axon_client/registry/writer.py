@@ -72,7 +72,6 @@ class Writer:
         ask: Callable[[int], None],
     ) -> None:
         self._file = file
-        self._upload = upload
         self._limit = limit
         self._digest = digest
         self._ask = ask

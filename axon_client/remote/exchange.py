@@ -12,7 +12,7 @@ import msgspec
 
 from axon_client import credentials, net
 from axon_client.errors import IntegrityError
-from axon_client.net.faults import Transient, Unusable, backoff, retry_after
+from axon_client.net.faults import RETRIED, Transient, Unusable, backoff, retry_after
 from axon_client.net.options import configured
 from mlos_core.errors import (
     BY_CODE,
@@ -33,7 +33,6 @@ from mlos_core.errors import (
 MAX_JSON: Final = 64 << 20
 ATTEMPTS: Final = 4
 LONGEST_WAIT_S: Final = 30.0
-_RETRIED: Final = {408, 425, 429, 500, 502, 503, 504}
 _BY_STATUS: Final[Mapping[int, type[MlosError]]] = {
     401: PermissionDenied,
     403: PermissionDenied,
@@ -108,7 +107,7 @@ class Exchange:
             if reply.status < 300:
                 return reply
             asked = retry_after(reply.headers.get("Retry-After", ""), self._options.clock.unix())
-            if reply.status not in _RETRIED or attempt == ATTEMPTS or asked > LONGEST_WAIT_S:
+            if reply.status not in RETRIED or attempt == ATTEMPTS or asked > LONGEST_WAIT_S:
                 raise self.error(reply, path)
             self.wait(attempt, asked)
         raise AssertionError  # the last attempt returns or raises

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from axon_client.errors import IntegrityError
-from axon_client.hashing import copy_durably, git_name, hash_file
+from axon_client.hashing import copy_durably, git_name, hash_file, ignore
 from axon_client.manifest import ModelFile, path_problem
 from axon_client.progress import Progress, silent
 from axon_client.store import disk
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from axon_client.store.content import Content
 
 MOST = 1 << 62
-
-
-def _ignore(count: int) -> None:
-    pass
 
 
 class Stage:
@@ -100,7 +96,7 @@ class Stage:
         path: str,
         source: Path,
         sha256: str = "",
-        advance: Callable[[int], None] = _ignore,
+        advance: Callable[[int], None] = ignore,
     ) -> ModelFile:
         """Make a file of this machine a part of the package, as `path`.
 
@@ -191,7 +187,7 @@ def check_same(what: str, found: str, stated: str) -> None:
 
 
 def copy_in(
-    source: Path, target: Path, advance: Callable[[int], None] = _ignore
+    source: Path, target: Path, advance: Callable[[int], None] = ignore
 ) -> tuple[Path, str]:
     """Clone or copy a file to `target`, durably; gives that and the digest of what came.
 

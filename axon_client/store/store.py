@@ -32,12 +32,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO
 
 from axon_client.catalog import is_model, model_folders
 from axon_client.config import default_home
 from axon_client.files import sync_folder
-from axon_client.hashing import copy_durably, hash_file
+from axon_client.hashing import hash_file
 from axon_client.manifest import Manifest
 from axon_client.models import InstalledModel
 from axon_client.progress import Progress, silent
@@ -47,7 +46,7 @@ from axon_client.store.collect import Freed, referred
 from axon_client.store.content import Content
 from axon_client.store.layers import Layer, Stack, default_layers
 from axon_client.store.partial import OLD_S, Partial
-from axon_client.store.stage import MOST, Stage, check_same
+from axon_client.store.stage import Stage, check_same
 from axon_client.store.staging import Staging
 from axon_client.store.usage import Held, Usage, held, sums
 from axon_client.verify import Problem, is_as_listed, verify
@@ -86,30 +85,6 @@ class Store(Stack):
     def verify(self, model: InstalledModel, progress: Progress = silent) -> list[Problem]:
         """Hash every file of a model again; an empty list means all is well."""
         return verify(model, self.layer_of(model) / "blobs" / "sha256", progress)
-
-    # Adding blobs
-
-    def put(self, source: Path | IO[bytes], sha256: str = "") -> str:
-        """Add a blob that belongs to no model; gives its digest.
-
-        It is spared for a day: a model that is committed meanwhile can take it.
-
-        Args:
-            sha256: what its digest has to be.
-
-        Raises:
-            IntegrityError: it has another digest.
-        """
-        with self.stage() as stage:
-            if not isinstance(source, Path):
-                path = stage.scratch / "put"
-                _, found = copy_durably(source, path, MOST)
-                check_same("what was put", found, sha256)
-                made = stage.adopt("put", path, found)
-            else:
-                made = stage.adopt("put", source, sha256)
-            self.content.leases.take(made.sha256)
-        return made.sha256
 
     # Changing models
 

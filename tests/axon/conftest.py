@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from axon_client.cli import run
 from axon_client.store import Store
 
 FLOAT, INT64, STRING = 1, 7, 8
@@ -28,6 +29,31 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def store(home):
     return Store(home)
+
+
+@pytest.fixture
+def axon(home, capsys):
+    """Run a command; gives exit code, standard output and standard error."""
+
+    def axon(*arguments):
+        code = run(list(map(str, arguments)))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return axon
+
+
+@pytest.fixture
+def leave():
+    """Leave a blob in a store that no model has, as an installation that was killed does."""
+
+    def leave(store, path):
+        with store.stage() as stage:
+            digest = stage.adopt("left", path).sha256
+            store.content.leases.take(digest)
+        return digest
+
+    return leave
 
 
 def _varint(value):

@@ -9,23 +9,10 @@ import types
 import pytest
 
 from axon_client import adapters, net
-from axon_client.cli import run
 from axon_client.spec import PackageSpec
 from axon_client.store import Store
 from mlos_core.errors import Unavailable
 from tests.axon.shop import Shop
-
-
-@pytest.fixture
-def axon(home, capsys):
-    """Run a command; gives exit code, standard output and standard error."""
-
-    def axon(*arguments):
-        code = run(list(map(str, arguments)))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return axon
 
 
 @pytest.fixture
@@ -197,10 +184,10 @@ def test_the_list_says_which_store_a_model_is_in(axon, shop, home, tmp_path, mon
     assert (code, "not your own store" in err) == (65, True)
 
 
-def test_cache_shows_what_is_stored_and_why(axon, shop):
+def test_cache_shows_what_is_stored_and_why(axon, shop, leave):
     assert "empty" in axon("cache", "list")[1]
     axon("install", "t/whole")
-    Store().put(path_with(shop, b"left over"))
+    leave(Store(), path_with(shop, b"left over"))
     blobs = json.loads(axon("cache", "list", "--json")[1])["blobs"]
     shared = next(one for one in blobs if len(one["used_by"]) == 2)
     assert shared["used_by"] == ["t/part@1.2.0", "t/whole@1.0.0"]
@@ -216,9 +203,9 @@ def path_with(shop, data):
     return path
 
 
-def test_cache_adds_up(axon, shop, onnx):
+def test_cache_adds_up(axon, shop, onnx, leave):
     axon("install", "t/whole")
-    Store().put(path_with(shop, b"left over"))
+    leave(Store(), path_with(shop, b"left over"))
     about = json.loads(axon("cache", "stats", "--json")[1])
     once = len(onnx()) + len(b"part") + len(b"w")
     assert (about["models"], about["model_bytes"]) == (2, once + len(onnx()))
@@ -228,9 +215,9 @@ def test_cache_adds_up(axon, shop, onnx):
     assert "2, " in axon("cache", "stats")[1]
 
 
-def test_gc_waits_and_clean_does_not(axon, shop):
+def test_gc_waits_and_clean_does_not(axon, shop, leave):
     axon("install", "t/whole")
-    digest = Store().put(path_with(shop, b"left over"))
+    digest = leave(Store(), path_with(shop, b"left over"))
     for command in (["gc"], ["gc", "--dry-run"], ["clean", "--dry-run"]):
         assert axon("cache", *command)[0] == 0
         assert Store().blob(digest)

@@ -11,20 +11,8 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from axon_client import render
-from axon_client.cli import COMMANDS, ELSEWHERE, cli, run
+from axon_client.cli import COMMANDS, ELSEWHERE, cli
 from mlos_core.errors import NotFound, Unavailable
-
-
-@pytest.fixture
-def axon(home, capsys):
-    """Run a command; gives exit code, standard output and standard error."""
-
-    def axon(*arguments):
-        code = run(list(map(str, arguments)))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return axon
 
 
 @pytest.fixture

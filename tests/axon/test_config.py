@@ -6,7 +6,6 @@ import threading
 import pytest
 
 from axon_client import config, config_file
-from axon_client.cli import run
 from mlos_core.errors import ConfigError, NotFound
 
 
@@ -14,16 +13,6 @@ from mlos_core.errors import ConfigError, NotFound
 def _no_variables(monkeypatch):
     for name in config.VARIABLES.values():
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def axon(home, capsys):
-    def axon(*arguments):
-        code = run(list(map(str, arguments)))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return axon
 
 
 def write(home, text):

@@ -6,7 +6,6 @@ from axon_served import Quiet, answering, original
 
 from axon_client import config_file, searching
 from axon_client.adapters.base import Hit
-from axon_client.cli import run
 from axon_client.config import Config
 from axon_client.remote import Entry, Filters
 from mlos_core.errors import NotFound, Unavailable
@@ -17,16 +16,6 @@ HITS = [
     {"name": "voices", "namespace": "acme", "version": "2.0.0", "description": "\x1b[31mRed",
      "framework": "pytorch", "tags": None, "format": "safetensors"},
 ]  # fmt: skip
-
-
-@pytest.fixture
-def axon(home, capsys):
-    def axon(*arguments):
-        code = run(list(map(str, arguments)))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return axon
 
 
 @pytest.fixture
