@@ -40,21 +40,25 @@ def origin(url: str) -> Origin:
     return scheme, host.lower(), port or _PORTS[scheme]
 
 
-def headers_for(url: str, own: Mapping[str, str], home: Origin) -> dict[str, str]:
+def headers_for(
+    url: str, own: Mapping[str, str], home: Origin, *, kept: bool = True
+) -> dict[str, str]:
     """What goes with a request for `url`.
 
     Args:
         own: the caller's headers.
         home: where they belong; elsewhere only those go along that say nothing of the user.
+        kept: whether what is kept for the host goes along, if the caller gave nothing for it.
     """
     at_home = origin(url) == home
     headers = {k: v for k, v in own.items() if at_home or k.lower() in _EVERYWHERE}
-    if not any(name.lower() == "authorization" for name in headers):
-        headers |= _kept(url)
+    if kept and not any(name.lower() == "authorization" for name in headers):
+        headers |= kept_for(url)
     return headers
 
 
-def _kept(url: str) -> dict[str, str]:
+def kept_for(url: str) -> dict[str, str]:
+    """The login that axon or netrc keeps for the host, or that the URL carries."""
     from axon_client import credentials
 
     found = credentials.headers_for(url)

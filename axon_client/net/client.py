@@ -114,11 +114,15 @@ class Client:
         headers: Mapping[str, str] = {},
         body: Any = None,
         home: access.Origin | None = None,
+        *,
+        kept: bool = True,
     ) -> Answer:
         """One request, and those that its redirects ask for.
 
         Args:
             home: where `headers` belong, if that is not the host of `url`.
+            kept: whether logins that are kept go to their hosts; no, where whoever chose the
+                URL, or a redirect, has something of what is done there in the user's name.
 
         Raises:
             Transient: no answer came; it may the next time.
@@ -127,7 +131,8 @@ class Client:
         """
         home = home or access.origin(url)
         for _ in range(access.MOST_REDIRECTS + 1):
-            answer = self._once(method, url, access.headers_for(url, headers, home), body)
+            shown = access.headers_for(url, headers, home, kept=kept)
+            answer = self._once(method, url, shown, body)
             location = answer.headers.get("Location")
             if answer.status not in access.REDIRECTS or not location:
                 return answer

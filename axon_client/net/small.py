@@ -17,9 +17,17 @@ ATTEMPTS = 3
 
 
 def get_bytes(
-    url: str, limit: int, *, headers: Mapping[str, str] = {}, options: Options | None = None
+    url: str,
+    limit: int,
+    *,
+    headers: Mapping[str, str] = {},
+    options: Options | None = None,
+    kept: bool = True,
 ) -> bytes:
     """The body of a successful answer, at most `limit` bytes.
+
+    Args:
+        kept: see `Client.request`.
 
     Raises:
         NotFound: the server has nothing there.
@@ -35,7 +43,7 @@ def get_bytes(
     try:
         while True:
             try:
-                return _get(client, url, limit, headers, chosen)
+                return _get(client, url, limit, headers, chosen, kept)
             except Transient as fault:
                 failures += 1
                 if failures >= min(ATTEMPTS, chosen.attempts):
@@ -49,18 +57,29 @@ def get_bytes(
 
 
 def _get(
-    client: Client, url: str, limit: int, headers: Mapping[str, str], options: Options
+    client: Client,
+    url: str,
+    limit: int,
+    headers: Mapping[str, str],
+    options: Options,
+    kept: bool,
 ) -> bytes:
-    with client.request("GET", url, headers) as answer:
+    with client.request("GET", url, headers, kept=kept) as answer:
         check_status(answer.status, answer.headers, answer.url, options.clock.unix())
         return answer.read(limit)
 
 
 def get_json(
-    url: str, limit: int, *, headers: Mapping[str, str] = {}, options: Options | None = None
+    url: str,
+    limit: int,
+    *,
+    headers: Mapping[str, str] = {},
+    options: Options | None = None,
+    kept: bool = True,
 ) -> Any:
     """The value that a successful answer holds; see `get_bytes`."""
-    data = get_bytes(url, limit, headers={"Accept": "application/json", **headers}, options=options)
+    headers = {"Accept": "application/json", **headers}
+    data = get_bytes(url, limit, headers=headers, options=options, kept=kept)
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

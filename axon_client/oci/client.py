@@ -18,7 +18,7 @@ import msgspec
 
 from axon_client.errors import IntegrityError
 from axon_client.net import Clock, Options
-from axon_client.net.access import origin, redirected
+from axon_client.net.access import kept_for, origin, redirected
 from axon_client.net.client import Answer, Client
 from axon_client.net.faults import Transient, Unusable, backoff, check_status, explain
 from axon_client.net.options import configured
@@ -257,10 +257,12 @@ class Repository:
         body: Brought,
         scope: str,
     ) -> Answer:
-        shown = {**headers, **self._login.headers(scope)}
+        shown = {**headers, **(self._login.headers(scope) or kept_for(self.place.url))}
         if body is not None:
             shown["Content-Length"] = str(len(body))
-        return self._client.request(method, url, shown, body, origin(self.place.url))
+        home = origin(self.place.url)
+        # Where the registry sends us, nothing is done in the user's name: it chose what.
+        return self._client.request(method, url, shown, body, home, kept=False)
 
     def target(self, answer: Answer) -> str:
         """Where an answer's `Location` leads.

@@ -3,7 +3,7 @@
 
 Guarantees: a credential is shown to the registry that it is kept for and to the token service
 that this registry names, over https unless the registry itself is asked without; a token is
-shown to the registry alone.
+shown to the registry alone, and no login of another host is used to get it.
 """
 
 from __future__ import annotations
@@ -85,9 +85,10 @@ class Login:
         query = urlencode({key: value for key, value in wanted.items() if value})
         url = realm._replace(query="&".join(filter(None, (realm.query, query))), fragment="")
         kept = self._kept()
-        # Without a header of the caller's, what is kept for the token service's host would go.
         headers: Mapping[str, str] = _basic(kept) if kept else {}
-        reply = get_json(url.geturl(), _MOST, headers=headers, options=self._options)
+        # The registry is shown the token. So it must not be one that is made for the user
+        # because the place it names, or leads on to, is another that knows the user.
+        reply = get_json(url.geturl(), _MOST, headers=headers, options=self._options, kept=False)
         try:
             tokens = msgspec.convert(reply, _Reply)
         except msgspec.ValidationError as error:

@@ -22,7 +22,9 @@ class Registry:
 
     `lie`: {path ending: bytes} sent instead; `cuts`: how many PATCHes lose their second half;
     `elsewhere`: the URL that blobs are redirected to; `uses`: requests that a token is good for;
-    `most`: bytes of one PATCH; `elsewhere_only`: blobs that only another repository has.
+    `realm`: another token service; `moved`: where `/moved` redirects to; `uploads_to`: another
+    host that uploads are sent to; `most`: bytes of one PATCH; `elsewhere_only`: blobs that only
+    another repository has.
     """
 
     def __init__(self):
@@ -35,6 +37,9 @@ class Registry:
         self.lie = {}
         self.cuts = 0
         self.elsewhere = ""
+        self.realm = ""
+        self.moved = ""
+        self.uploads_to = ""
         self.uses = 1 << 30
         self.login = True
         self.basic = False
@@ -112,6 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
         registry.asked.append((self.command, parts.path, shown))
         if parts.path == "/token":
             return self.token(parse_qs(parts.query), shown)
+        if parts.path == "/moved":
+            return self.answer(302, Location=registry.moved)
         if registry.login and not self.known(shown):
             self.body()
             return self.challenge(parts.path)
@@ -149,7 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
         host = self.headers["Host"]
         name = path.removeprefix("/v2/").partition("/blobs")[0].partition("/manifests")[0]
         scope = f"repository:{name}:pull"
-        text = f'Bearer realm="http://{host}/token",service="fake, registry",scope="{scope}"'
+        realm = self.registry.realm or f"http://{host}/token"
+        text = f'Bearer realm="{realm}",service="fake, registry",scope="{scope}"'
         text = 'Basic realm="fake"' if self.registry.basic else text
         self.error(401, "UNAUTHORIZED", WWW_Authenticate=text)
 
@@ -189,6 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.body()
             if query.get("mount", [""])[0] in registry.blobs and "from" in query:
                 return self.answer(201, Location="/")
+            if registry.uploads_to:
+                return self.answer(202, Location=registry.uploads_to)
             key = f"u{len(registry.uploads)}"
             registry.uploads[key] = b""
             return self.answer(202, Location=base + key + "?state=1", Range="0-0")
@@ -234,12 +244,15 @@ class _Elsewhere(_Handler):
     """Where blobs are kept: it knows nobody, and refuses who shows a token."""
 
     def respond(self):
+        self.body()
         if self.headers.get("Authorization"):
             self.registry.leaked.append(self.headers["Authorization"])
             return self.error(400, "DENIED")
+        if self.command in ("PATCH", "PUT"):
+            return self.answer(201)
         return serve(self, self.registry.blobs[self.path[1:]])
 
-    do_GET = do_HEAD = respond
+    do_GET = do_HEAD = do_PATCH = do_PUT = respond
 
 
 @contextmanager

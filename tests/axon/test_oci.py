@@ -160,6 +160,28 @@ def test_a_token_does_not_follow_a_redirect_to_another_host(registry, url, login
     assert not registry.leaked
 
 
+@pytest.mark.parametrize("redirected", [False, True])
+def test_a_registry_gets_no_token_that_is_made_for_another(registry, url, onnx, home, redirected):
+    """It names a service that knows the user, and would be shown the token that this makes."""
+    other = Registry()
+    with running(other) as service:
+        credentials.keep(service, Credential(PASSWORD, USER), home)
+        registry.moved = f"{service}/token?scope=repository:secret/model:pull"
+        registry.realm = f"{url}/moved" if redirected else registry.moved
+        registry.put("digits", "1.0.0", [raw("model.onnx", onnx())])
+        with pytest.raises(PermissionDenied):
+            install("box/digits@1.0.0")
+    assert [named for _, named in other.scopes] == [False] * len(other.scopes) != []
+
+
+def test_an_upload_to_another_host_takes_no_login_along(registry, url, login, home, tmp_path):
+    with elsewhere(registry) as host:
+        credentials.keep(host, Credential("other", USER), home)
+        registry.uploads_to = f"{host}/upload"
+        pushed(url, tmp_path)
+    assert not registry.leaked
+
+
 def test_a_token_that_ends_during_a_download_is_renewed(registry, url, onnx):
     registry.put("digits", "1.0.0", [raw(f"{n}.json", b"%d" % n) for n in range(9)]
                  + [raw("model.onnx", onnx())])  # fmt: skip
