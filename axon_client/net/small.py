@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from axon_client.net.client import Client
-from axon_client.net.faults import Transient, Unusable, backoff, check_status
+from axon_client.net.faults import check_status, retrying
 from axon_client.net.options import Options, configured
 from axon_client.net.ranges import broken
 
@@ -39,19 +39,11 @@ def get_bytes(
     chosen = options or configured()
     client = Client(chosen)
     headers = {"Accept-Encoding": "gzip, deflate", **headers}
-    failures = 0
+    attempts = min(ATTEMPTS, chosen.attempts)
     try:
-        while True:
-            try:
-                return _get(client, url, limit, headers, chosen, kept)
-            except Transient as fault:
-                failures += 1
-                if failures >= min(ATTEMPTS, chosen.attempts):
-                    raise fault.error from fault
-                wait = fault.after_s or backoff(failures, chosen.clock.chance())
-                chosen.clock.sleep(wait)
-            except Unusable as fault:
-                raise fault.error from fault
+        return retrying(
+            lambda: _get(client, url, limit, headers, chosen, kept), attempts, chosen.clock
+        )
     finally:
         client.close()
 

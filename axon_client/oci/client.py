@@ -10,8 +10,8 @@ resumption to its callers; it is the judge in the tests instead.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Final, Protocol, TypeVar, runtime_checkable
+from collections.abc import Mapping
+from typing import Final, Protocol, runtime_checkable
 from urllib.parse import quote, urlencode, urljoin
 
 import msgspec
@@ -20,7 +20,7 @@ from axon_client.errors import IntegrityError
 from axon_client.net import Clock, Options
 from axon_client.net.access import kept_for, origin, redirected
 from axon_client.net.client import Answer, Client
-from axon_client.net.faults import Transient, Unusable, backoff, check_status, explain
+from axon_client.net.faults import Transient, Unusable, check_status, explain, retrying
 from axon_client.net.options import configured
 from axon_client.oci import media
 from axon_client.oci.artifact import MAX_BYTES, digest_of
@@ -30,7 +30,6 @@ from mlos_core.errors import AlreadyExists, MlosError, NotFound, ProtocolError
 
 ACCEPTED: Final = ", ".join((media.MANIFEST, media.INDEX, media.DOCKER_MANIFEST))
 _ATTEMPTS: Final = 4
-T = TypeVar("T")
 _MOST_TAGS: Final = 100_000
 _PAGE: Final = 1000
 _MOST_ERROR: Final = 64 << 10
@@ -196,7 +195,9 @@ class Repository:
             MlosError: what the registry says is wrong.
         """
         scope = f"{self.scope(actions)} {also}".strip()
-        return self._retrying(lambda: self._checked(method, url, headers, body, scope), attempts)
+        return retrying(
+            lambda: self._checked(method, url, headers, body, scope), attempts, self.clock
+        )
 
     def _read(
         self, url: str, limit: int, headers: Mapping[str, str] = {}
@@ -207,21 +208,7 @@ class Repository:
             with self._checked("GET", url, headers, None, self.scope("pull")) as answer:
                 return answer.read(limit), answer.headers
 
-        return self._retrying(once, _ATTEMPTS)
-
-    def _retrying(self, call: Callable[[], T], attempts: int) -> T:
-        failures = 0
-        while True:
-            try:
-                return call()
-            except Transient as fault:
-                failures += 1
-                if failures >= attempts:
-                    raise fault.error from fault
-                wait = fault.after_s or backoff(failures, self.clock.chance())
-                self.clock.sleep(wait)
-            except Unusable as fault:
-                raise fault.error from fault
+        return retrying(once, _ATTEMPTS, self.clock)
 
     def _checked(
         self,
