@@ -8,6 +8,7 @@ and for an answer's headers as a whole; the body's pace is the reader's to watch
 
 from __future__ import annotations
 
+import http.client
 import socket
 import threading
 import weakref
@@ -70,6 +71,24 @@ def _shut(sock: Any) -> None:
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
+@contextmanager
+def _closed_if_refused(connection: Any) -> Iterator[None]:
+    """Close an answer whose headers urllib3 does not take: it leaves that to the collector."""
+    answers: list[http.client.HTTPResponse] = []
+
+    def answer(*given: Any, **named: Any) -> http.client.HTTPResponse:
+        answers.append(http.client.HTTPResponse(*given, **named))
+        return answers[-1]
+
+    connection.response_class = answer
+    try:
+        yield
+    except BaseException:
+        for refused in answers:
+            refused.close()
+        raise
+
+
 def pool_classes(wire: Wire) -> dict[str, type[urllib3.HTTPConnectionPool]]:
     """Pools whose connections are on `wire`."""
 
@@ -79,7 +98,7 @@ def pool_classes(wire: Wire) -> dict[str, type[urllib3.HTTPConnectionPool]]:
                 super().connect()
 
         def getresponse(self) -> Any:
-            with wire.watched(self):
+            with wire.watched(self), _closed_if_refused(self):
                 return super().getresponse()
 
     class Secure(HTTPSConnection):
@@ -88,7 +107,7 @@ def pool_classes(wire: Wire) -> dict[str, type[urllib3.HTTPConnectionPool]]:
                 super().connect()
 
         def getresponse(self) -> Any:
-            with wire.watched(self):
+            with wire.watched(self), _closed_if_refused(self):
                 return super().getresponse()
 
     class PlainPool(urllib3.HTTPConnectionPool):
