@@ -2,20 +2,22 @@
 """Bounds for what a hub answers, and its failures in our words.
 
 huggingface_hub sets neither a deadline nor a limit for an answer about a repository, and a
-hub may be anybody's. Imports huggingface_hub, so only who talks to a hub imports this.
+hub may be anybody's. Lists it asks for again and again, for as long as the hub says: a failure
+is raised as one that it does not know how to wait for. Imports huggingface_hub, so only who
+talks to a hub imports this.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import httpx2
 from huggingface_hub import errors as kinds
-from huggingface_hub import get_session
+from huggingface_hub import get_session, hf_raise_for_status
 
 from mlos_core.errors import ConfigError, InvalidInput, MlosError, ProtocolError, Unavailable
 
@@ -27,6 +29,7 @@ MOST_BYTES: Final = 64 << 20
 """Of one answer."""
 MOST_ANSWERS: Final = 200
 """To one question, which may take several pages."""
+_TRIED_AGAIN: Final = frozenset({408, 429, 500, 502, 503, 504})
 _NO_HUB: Final = (
     LookupError, ValueError, TypeError, AttributeError, RecursionError, httpx2.HTTPError
 )  # fmt: skip
@@ -75,10 +78,36 @@ def bounded(endpoint: str) -> Iterator[None]:
 
     client.timeout = httpx2.Timeout(STALL_S)
     client.event_hooks = {**hooks, "response": [*hooks.get("response", []), bound]}
+    own = vars(client)
+    own["send"] = _once(client.send, endpoint)
     try:
         yield
     finally:
         client.timeout, client.event_hooks = timeout, hooks
+        del own["send"]
+
+
+def _once(send: Callable[..., httpx2.Response], endpoint: str) -> Callable[..., httpx2.Response]:
+    """Sends a request, and raises what huggingface_hub would try again."""
+
+    def sending(request: httpx2.Request, **options: Any) -> httpx2.Response:
+        try:
+            response = send(request, **options)
+        except httpx2.TransportError as error:
+            raise _unreachable(endpoint, error) from error
+        if response.status_code in _TRIED_AGAIN:
+            response.read()
+            hf_raise_for_status(response)
+        return response
+
+    return sending
+
+
+def _unreachable(endpoint: str, error: Exception) -> MlosError:
+    return Unavailable(
+        f"{urlsplit(endpoint).hostname} cannot be reached: {error or type(error).__name__}",
+        hint="check the network, the proxy and HF_ENDPOINT",
+    )
 
 
 @contextmanager
@@ -99,10 +128,7 @@ def explained(endpoint: str) -> Iterator[None]:
             f"{endpoint!r} is no URL of a hub: {error}", hint="see HF_ENDPOINT"
         ) from error
     except httpx2.TransportError as error:
-        raise Unavailable(
-            f"{urlsplit(endpoint).hostname} cannot be reached: {error or type(error).__name__}",
-            hint="check the network, the proxy and HF_ENDPOINT",
-        ) from error
+        raise _unreachable(endpoint, error) from error
     except _NO_HUB as error:
         raise ProtocolError(
             f"{endpoint} does not answer like a Hugging Face hub: {type(error).__name__}: {error}",

@@ -563,6 +563,33 @@ def test_a_hub_that_is_not_there_is_unavailable(hub, monkeypatch):
         resolve("hf/ada/digits")
 
 
+@pytest.fixture
+def _no_waiting(monkeypatch):
+    def sleep(seconds):
+        assert seconds == 0, "huggingface_hub waits"
+
+    monkeypatch.setattr("time.sleep", sleep)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(429, Overloaded), (503, Unavailable), (408, ProtocolError)]
+)
+@pytest.mark.usefixtures("_no_waiting")
+def test_a_search_waits_no_longer_than_axon_does(hub, status, kind, capfd):
+    hub.faults += [(status, {"Retry_After": "4000"}, b"{}")] * 3
+    with pytest.raises(kind):
+        HfAdapter().search("digits", 5)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("_no_waiting")
+def test_a_search_at_a_hub_that_is_not_there_ends_soon(hub, monkeypatch, capfd):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1"):
+        HfAdapter().search("digits", 5)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("name", ["a/b/c", "ada/..evil", "ada/-x", "a" * 100 + "/b"])
 def test_a_name_that_no_hub_has_is_refused(hub, name):
     with pytest.raises((InvalidInput, NotFound)):
