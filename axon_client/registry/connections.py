@@ -8,6 +8,7 @@ has a deadline. Other processes may use the file at the same time.
 
 from __future__ import annotations
 
+import math
 import queue
 import sqlite3
 import threading
@@ -19,13 +20,15 @@ from typing import Final
 
 from axon_client.registry.schema import APPLICATION_ID, MIGRATIONS
 from axon_client.registry.writer import full
-from mlos_core.errors import ConfigError, MlosError, Overloaded, Unavailable
+from mlos_core.errors import ConfigError, DeadlineExceeded, MlosError, Overloaded, Unavailable
 
 BUSY_TIMEOUT_S: Final = 10.0
 SYNCHRONOUS = "FULL"
 """What was answered is on disk, even if the power fails. Tests do without."""
 _IDLE: Final = 16
 _RETRY_S: Final = 0.02
+_STEPS: Final = 1000
+"""Instructions of SQLite's machine between two looks at the clock."""
 
 
 class Connections:
@@ -50,13 +53,20 @@ class Connections:
             raise
 
     @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
-        """A block that reads one state of the database."""
+    def read(self, most_s: float = math.inf) -> Iterator[sqlite3.Connection]:
+        """A block that reads one state of the database.
+
+        Raises:
+            DeadlineExceeded: its questions took more than `most_s` seconds.
+        """
+        end = time.monotonic() + most_s
         with self._borrowed() as connection:
+            connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
             connection.execute("BEGIN")
             try:
                 yield connection
             finally:
+                connection.set_progress_handler(None, 0)
                 connection.execute("ROLLBACK")
 
     @contextmanager
@@ -174,6 +184,8 @@ def _busy() -> Overloaded:
 def _explained(error: sqlite3.Error, path: Path) -> MlosError:
     if "locked" in str(error) or "busy" in str(error):
         return _busy()
+    if "interrupted" in str(error):
+        return DeadlineExceeded("this takes the registry too long", hint="ask for less")
     if "full" in str(error):
         return full()
     if "not a database" in str(error):

@@ -8,6 +8,7 @@ transaction. Every method is safe to call from any thread.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -65,9 +66,9 @@ class Database:
         self._connections = Connections(path, busy_timeout_s)
         self.now = now
 
-    def read(self) -> AbstractContextManager[sqlite3.Connection]:
-        """A block that reads one state."""
-        return self._connections.read()
+    def read(self, most_s: float = math.inf) -> AbstractContextManager[sqlite3.Connection]:
+        """A block that reads one state, and ends with DeadlineExceeded after `most_s` seconds."""
+        return self._connections.read(most_s)
 
     def write(self) -> AbstractContextManager[sqlite3.Connection]:
         """A block that changes everything at its end or, if it raises, nothing."""

@@ -17,6 +17,8 @@ from axon_client.registry.records import Entry, from_json
 
 Sort = Literal["relevance", "name", "created"]
 MAX_WORDS: Final = 16
+MOST_S: Final = 10.0
+"""Seconds that a search may take; many words of one letter in a large registry would take more."""
 FACET_VALUES: Final = 100
 _WORD: Final = re.compile(r"\w+")
 _COLUMNS: Final = (
@@ -43,7 +45,11 @@ def match_expression(text: str) -> str:
 
 
 def search(database: Database, query: Query) -> tuple[list[Entry], int]:
-    """A page of what fits, and how many fit in all."""
+    """A page of what fits, and how many fit in all.
+
+    Raises:
+        DeadlineExceeded: it took too long.
+    """
     tables, where, values = _condition(query)
     order = {
         "relevance": f"(p.name = ? COLLATE NOCASE) DESC, {_RANK}, " if "words" in tables else "",
@@ -51,7 +57,7 @@ def search(database: Database, query: Query) -> tuple[list[Entry], int]:
         "created": "p.updated DESC, ",
     }[query.sort]
     ranked = [query.text.strip()] if "?" in order else []
-    with database.read() as connection:
+    with database.read(MOST_S) as connection:
         total = connection.execute(
             f"SELECT count(*) FROM {tables} WHERE {where}",  # noqa: S608
             values,
@@ -69,8 +75,11 @@ def facets(database: Database, query: Query) -> dict[str, dict[str, int]]:
     """For each facet how many of the packages that fit have which value.
 
     A facet's own choice does not narrow its counts, so that they show what else there is.
+
+    Raises:
+        DeadlineExceeded: it took too long.
     """
-    with database.read() as connection:
+    with database.read(MOST_S) as connection:
         return {facet: _count(connection, query, facet) for facet in FACETS}
 
 

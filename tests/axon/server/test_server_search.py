@@ -3,6 +3,7 @@
 
 import pytest
 
+from axon_client.registry.records import Release
 from axon_client.registry.search import match_expression
 
 PACKAGES = {
@@ -132,3 +133,16 @@ def test_the_index_is_all_of_it_and_is_asked_about_by_its_tag(filled):
 def test_the_words_of_a_query_are_quoted():
     assert match_expression('a" OR b* NEAR(c)') == '"a"* "OR"* "b"* "NEAR"* "c"*'
     assert match_expression("x " * 100).count("x") == 16
+
+
+@pytest.mark.parametrize("path", ["/api/v1/search?q=m", "/api/v1/facets?q=m"])
+def test_a_search_that_takes_too_long_ends(site, web, error, monkeypatch, path):
+    for number in range(300):
+        sha256 = f"{number:064}"
+        site.database.publish(Release("acme", f"m{number}", "1.0.0", b"", sha256))
+    assert web.get(path).status_code == 200
+    monkeypatch.setattr("axon_client.registry.search.MOST_S", 0)
+    answer = web.get(path)
+    assert (error(answer), answer.status_code) == ("deadline_exceeded", 504)
+    monkeypatch.undo()
+    assert web.get(path).status_code == 200
