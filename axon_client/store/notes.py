@@ -39,8 +39,9 @@ class Leases:
 
     def current(self, now: float | None = None) -> set[str]:
         """The digests of leases that have not run out. `now`: seconds since the epoch."""
-        since = (time.time() if now is None else now) - LEASE_S
-        return {name for name, taken in self._all() if taken >= since}
+        now = time.time() if now is None else now
+        # One from the future was taken before the clock was put back: it must not last till then.
+        return {name for name, taken in self._all() if abs(now - taken) <= LEASE_S}
 
     def keep(self, digests: set[str]) -> None:
         """Drop the leases of all others."""

@@ -181,6 +181,27 @@ def test_what_was_fetched_in_vain_goes_after_a_day(store, origin):
     assert list((store.home / "leases").iterdir()) == []
 
 
+def test_what_is_from_the_future_does_not_last_until_then(store, origin):
+    with store.stage() as stage:
+        stage.obtain(remote())
+    unfinished = store.home / "partial" / "url-x"
+    unfinished.write_bytes(b"half")
+    age(store.home / "leases" / DIGEST, -30 * 86400)
+    age(unfinished, -30 * 86400)
+    freed = store.gc()
+    assert (freed.blobs, freed.partials) == (1, 1)
+
+
+def test_an_unfinished_download_from_a_moment_ahead_goes_when_everything_does(store):
+    with store.stage():
+        pass
+    unfinished = store.home / "partial" / "url-x"
+    unfinished.write_bytes(b"half")
+    age(unfinished, -60)
+    assert store.gc().partials == 0
+    assert store.gc(everything=True).partials == 1
+
+
 def test_cleaning_does_not_wait_but_takes_nothing_that_is_staged(store, origin):
     with store.stage() as stage:
         stage.obtain(remote())
