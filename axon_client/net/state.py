@@ -81,7 +81,8 @@ class State:
         """Let go of the file, and remove it if the download has finished."""
         if finished:
             self._path.unlink(missing_ok=True)
-        os.close(self._file)
+        file, self._file = self._file, -1  # a thread that is stuck would write into another file
+        os.close(file)
 
 
 def _alone(path: Path) -> int:
