@@ -21,7 +21,7 @@ from axon_client.progress import Progress, silent
 from axon_client.satisfied import fits, needs, satisfied, whole
 from axon_client.spec import PackageSpec, Spec
 from axon_client.store import Store
-from mlos_core.errors import InvalidInput, MlosError, Unavailable
+from mlos_core.errors import ConfigError, InvalidInput, MlosError, OutOfMemory
 
 if TYPE_CHECKING:
     from axon_client.adapters.base import Adapter, Resolved
@@ -297,7 +297,9 @@ def explained(home: Path) -> Iterator[None]:
 
 def _explain(error: OSError, home: Path) -> MlosError:
     where = f"{error.filename or home}: {error.strerror}"
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return InvalidInput(where, hint=f"the store is {home}; AXON_HOME chooses another")
-    free = shutil.disk_usage(home).free >> 20
-    return Unavailable(where, hint=f"{free} MiB are free in {home}; AXON_HOME chooses another")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        there = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
+        free = shutil.disk_usage(there).free >> 20
+        return OutOfMemory(where, hint=f"{free} MiB are free in {home}; AXON_HOME chooses another")
+    kind = ConfigError if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else InvalidInput
+    return kind(where, hint=f"the store is {home}; AXON_HOME chooses another")

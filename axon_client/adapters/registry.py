@@ -157,7 +157,8 @@ def choose(index: Index, spec: PackageSpec) -> Release:
     else:
         chosen = ordering.best(sound, selector, spec.namespace)
     if chosen not in there:
-        raise NotFound(f"no version of {spec.title} fits {selector!r}", hint=_offer(index))
+        which = f"fits {selector!r}" if selector else "may be chosen"
+        raise NotFound(f"no version of {spec.title} {which}", hint=_offer(index))
     return there[chosen]
 
 

@@ -26,7 +26,7 @@ from axon_client.net.state import Head, State
 from axon_client.net.stream import Unsized
 from axon_client.net.transfer import RUN, Connection
 from axon_client.progress import Progress
-from mlos_core.errors import Unavailable
+from mlos_core.errors import OutOfMemory, Unavailable
 
 if TYPE_CHECKING:
     from axon_client.adapters.base import RemoteFile
@@ -205,8 +205,8 @@ class Attempt:
             raise broken(self._sources[0].url, f"says that {self._wanted.path} has {total} bytes")
         free = shutil.disk_usage(self._target.parent).free
         if total - os.fstat(self._file).st_blocks * 512 > free:
-            raise Unavailable(
-                f"{self._wanted.path} has {total >> 20} MiB, and {free >> 20} are free",
+            raise OutOfMemory(
+                f"{self._wanted.path} has {total >> 20} MiB, and {free >> 20} MiB are free",
                 hint=f"make room below {self._target.parent}, or choose another AXON_HOME",
             )
 

@@ -175,8 +175,9 @@ class Offers:
         there = versions.sort((v.version for v in offered), package.namespace)
         if not there:
             return NotFound(f"{title} has no versions")
+        which = f"fits {package.version}" if package.version else "may be chosen"
         return NotFound(
-            f"no version of {title} fits {package.version or 'it'}",
+            f"no version of {title} {which}",
             hint=self._hint(package, offered) or f"there are {few(there)}",
         )
 

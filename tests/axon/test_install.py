@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BUSL-1.1
 """Installing from a source that notes what it is asked."""
 
+import errno
 import os
 import pickle
 import threading
@@ -13,6 +14,7 @@ from axon_client import adapters, net, trust
 from axon_client.adapters.base import Choice
 from axon_client.adapters.local import LocalAdapter
 from axon_client.errors import IntegrityError
+from axon_client.installation import explained
 from axon_client.installer import InstallOptions, install, install_all
 from axon_client.spec import PackageSpec, PathSpec, parse, parse_name
 from axon_client.verify import SIGNATURES
@@ -21,6 +23,7 @@ from mlos_core.errors import (
     InvalidInput,
     MlosError,
     NotFound,
+    OutOfMemory,
     PermissionDenied,
     Unavailable,
 )
@@ -380,3 +383,13 @@ def test_settings_that_are_wrong_are_named(shop, home):
     (home / "config.yaml").write_text("ofline: true\n")
     with pytest.raises(ConfigError, match="ofline"):
         install_all(wishes("t/alone"))
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.ENOSPC, OutOfMemory), (errno.EROFS, ConfigError), (errno.EINVAL, InvalidInput)],
+)
+def test_what_the_system_says_of_the_store_names_another_one(store, number, kind):
+    with pytest.raises(kind, match=str(store.home)) as caught, explained(store.home):
+        raise OSError(number, os.strerror(number))
+    assert "AXON_HOME" in caught.value.hint

@@ -18,7 +18,7 @@ from axon_client.adapters.base import RemoteFile
 from axon_client.errors import IntegrityError
 from axon_client.net.attempt import TASK
 from axon_client.progress import silent
-from mlos_core.errors import ConfigError, MlosError, NotFound, Unavailable
+from mlos_core.errors import ConfigError, MlosError, NotFound, OutOfMemory, Unavailable
 
 PART = 16 << 10
 DATA = random.Random(5).randbytes(1_000_003)
@@ -409,7 +409,7 @@ def test_a_file_larger_than_the_disk_is_refused_before_a_byte_comes(web, tmp_pat
     web.behave = lambda request, reply: Reply(
         206, {"Content-Range": "bytes 0-65535/4000000000000"}, bytes(65536)
     )
-    with pytest.raises(Unavailable, match="free"):
+    with pytest.raises(OutOfMemory, match="free"):
         fetch(tmp_path, remote(web, digest=False), options)
 
 

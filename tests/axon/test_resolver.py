@@ -104,6 +104,8 @@ def test_what_is_yanked_is_taken_only_if_it_is_named_exactly_or_pinned():
         solve(shelf, "a/m@^1.1")
     assert "withdrawn: broken weights" in caught.value.hint
     assert "a/m@1.1.0" in caught.value.hint
+    with pytest.raises(NotFound, match="no version of a/m may be chosen"):
+        solve(Shelf({"a/m@1.0.0": ()}, yanked=["a/m@1.0.0"]), "a/m")
 
 
 def test_dependencies_come_before_what_needs_them_and_once_each():
