@@ -19,11 +19,31 @@ from mlos_core.errors import LoadFailed
 
 _MOST_CONFIG: Final = 8 << 20
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
-_CODE_IN_HDF5: Final = re.compile(rb'"class_name":\s*"(?:Lambda"|__lambda__"|[^"\\]{0,64}\\u)')
+_CODE: Final = {
+    "Lambda": "holds Python code",
+    "__lambda__": "holds Python code",
+    "TorchModuleWrapper": "holds a pickle of PyTorch's",
+    "TFSMLayer": "loads a SavedModel from anywhere",
+}
+"""Classes that are not what they do, but what somebody else puts into them."""
+_PLAIN: Final = (
+    "activations", "constraints", "dtype_policies", "engine", "initializers", "layers", "losses",
+    "metrics", "mixed_precision", "models", "ops", "optimizers", "quantizers", "random",
+    "regularizers",
+)  # fmt: skip
+"""Parts of Keras that compute. Others download, load, and change what loading allows."""
+_CODE_IN_HDF5: Final = re.compile(
+    rb'"class_name"\s*:\s*"(?:(?:%s)"|[^"\\]{0,64}\\u)' % "|".join(_CODE).encode()
+)
+_OTHER_CODE: Final = re.compile(
+    rb'"module"\s*:\s*"(?!keras(?:\.src)?(?:"|\.(?:%s)[."]))' % "|".join(_PLAIN).encode()
+)
+_READS: Final = re.compile(rb'"vocabulary"\s*:\s*"')
+_HIDDEN: Final = re.compile(rb"\\u00(?:4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a])", re.IGNORECASE)
+"""A letter that is escaped, which no writer of JSON does."""
 _NO_WEIGHTS: Final = "the weights lie in HDF5, which axon does not read: parameters are not counted"
 _NO_CONFIG: Final = "an HDF5 file keeps inputs and outputs where axon does not look"
-_OTHER_CODE: Final = re.compile(rb'"module":\s*"(?!keras[."])')
-_LAMBDA: Final = "a Lambda layer holds Python code"
+_READS_FILES: Final = "a layer reads its vocabulary from a file of the machine"
 _DEEPEST: Final = 64
 
 
@@ -74,20 +94,35 @@ def _objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def _code_in(config: dict[str, Any]) -> str:
-    """A Lambda layer, a function kept as byte code, or something that is not Keras' own."""
+    """What in a configuration is more than Keras' own layers and functions; empty for nothing."""
     for one in _objects(config):
-        if one.get("class_name") in ("Lambda", "__lambda__"):
-            return _LAMBDA
-        module = one.get("module")
-        if isinstance(module, str) and module.partition(".")[0] != "keras":
+        name, module, inner = one.get("class_name"), one.get("module"), one.get("config")
+        if isinstance(name, str) and name in _CODE:
+            return f"a {name} layer {_CODE[name]}"
+        if isinstance(module, str) and not _is_plain(module, name):
             return f"it asks for code of the Python module {module[:80]}"
+        if isinstance(inner, dict) and isinstance(inner.get("vocabulary"), str):
+            return _READS_FILES
     return ""
 
 
+def _is_plain(module: str, kind: Any) -> bool:
+    """Whether a module is one of Keras' own that computes; its functions, if `kind` says so."""
+    top, *_ = module.removeprefix("keras.src.").removeprefix("keras.").split(".")
+    if module in ("keras", "keras.src") or top == "models":
+        return bool(kind != "function")  # among its functions is one that loads other files
+    return module != top and module.startswith("keras.") and top in _PLAIN
+
+
 def _code_in_hdf5(data: mmap.mmap) -> str:
+    """The same as far as it can be found in a file whose structure is not read."""
     if _CODE_IN_HDF5.search(data):
-        return _LAMBDA
-    return "it asks for code that is not Keras' own" if _OTHER_CODE.search(data) else ""
+        return "a Lambda layer, or one like it, holds code"
+    if _OTHER_CODE.search(data):
+        return "it asks for code that is not Keras' own"
+    if _READS.search(data):
+        return _READS_FILES
+    return "letters of its configuration are hidden" if _HIDDEN.search(data) else ""
 
 
 def _io(config: dict[str, Any]) -> IO:

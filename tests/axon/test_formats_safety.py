@@ -82,6 +82,17 @@ SAFE = {
     "a.npz": archive(**{"a.npy": array(np.ones(3))}),
     "m.keras": archive(**{"config.json": b'{"class_name": "Sequential"}'}),
     "parts.keras": archive(**{"config.json": b'{"a": [{"module": "keras.layers"}]}'}),
+    "own.keras": archive(
+        **{
+            "config.json": b'[{"module": "keras", "class_name": "Sequential"},'
+            b'{"module": "keras.src.models.functional", "class_name": "Functional"},'
+            b'{"module": "keras.src.layers.core.dense", "class_name": "Dense"},'
+            b'{"module": "keras.layers", "config": {"vocabulary": null}}]'.join(
+                (b'{"layers": ', b"}")
+            )
+        }
+    ),
+    "own.h5": b'\x89HDF\r\n\x1a\n{"module": "keras"} {"module": "keras.src.layers.core"}',
     "vocab.txt": CHECKPOINT,
     "spiece.model": b"\n\x05\n\x03<s>",
     "NOTICE": b"copyright\nsomebody\nand others\n",
@@ -148,6 +159,19 @@ UNSAFE = {
     "objects.npy": array(np.array([{}], dtype=object)),
     "objects.npz": archive(**{"a.npy": array(np.ones(3)), "b.npy": array(np.array([{}]))}),
     "lambda.keras": archive(**{"config.json": b'{"a": [{"class_name": "Lambda"}]}'}),
+    "loader.keras": archive(
+        **{"config.json": b'{"a": {"module": "keras.models", "class_name": "function"}}'}
+    ),
+    "unsafe.keras": archive(**{"config.json": b'{"module": "keras.config", "config": "x"}'}),
+    "inner.keras": archive(**{"config.json": b'{"module": "keras.src.utils.file_utils"}'}),
+    "like.keras": archive(**{"config.json": b'{"module": "layers"}'}),
+    "torch.keras": archive(**{"config.json": b'{"class_name": "TorchModuleWrapper"}'}),
+    "reads.keras": archive(**{"config.json": b'{"config": {"vocabulary": "/etc/passwd"}}'}),
+    "spaced.h5": b'\x89HDF\r\n\x1a\n{"class_name" : "Lambda"}',
+    "escaped.h5": b'\x89HDF\r\n\x1a\n{"\\u0063lass_name": "Lambda"}',
+    "module.h5": b'\x89HDF\r\n\x1a\n{"modul\\u0065": "os", "class_name": "system"}',
+    "unsafe.h5": b'\x89HDF\r\n\x1a\n{"module": "keras.config", "class_name": "function"}',
+    "reads.h5": b'\x89HDF\r\n\x1a\n{"vocabulary": "/etc/passwd"}',
     "lambda.h5": b'\x89HDF\r\n\x1a\n{"class_name": "Lambda"}',
 }
 
