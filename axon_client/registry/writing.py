@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from axon_client.manifest import Digest, Size
+from axon_client.manifest_problems import check_text
 from axon_client.registry.access import Identity
 from axon_client.registry.http import feed, offset_of, read_json, reply
 from axon_client.registry.publishing import publish
@@ -173,6 +174,7 @@ class Writing:
         package = _package(request)
         body: Yank
         _, body = await self._asked(request, f"publish:{package.namespace}", Yank, b"{}")
+        check_text(body.reason, "reason")
         return await self._set_yanked(package, body.reason.strip() or "yanked")
 
     async def unyank(self, request: Request) -> Response:

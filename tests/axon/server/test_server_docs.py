@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from axon_client.registry.app import routes
 from axon_client.registry.limits import Limits
+from axon_client.registry.search import MOST_S
 
 PAGE = (Path(__file__).parents[3] / "docs" / "registry.md").read_text()
 
@@ -32,4 +33,6 @@ def test_the_limits_in_the_page_are_the_servers():
     )
     assert f"{limits.requests} requests at once, {limits.request_time:g} s for a request" in PAGE
     assert f"{limits.stall:g} s without a byte" in PAGE
+    assert f"{MOST_S:g} s for a search" in PAGE
+    assert f"leave {limits.spare >> 20} MiB of the disk" in PAGE
     assert f"`limit` ({limits.page} at most)" in PAGE

@@ -16,8 +16,9 @@ from axon_client.registry.edge import Edge
 from axon_client.registry.limits import Limits
 from axon_client.registry.protocol import RegistryProtocol
 from axon_client.registry.sending import FileResponse
+from axon_client.registry.server import listen
 from axon_client.registry.writer import Digest, Upload, Writer
-from mlos_core.errors import NotFound, OutOfMemory, Overloaded
+from mlos_core.errors import ConfigError, NotFound, OutOfMemory, Overloaded
 
 WAIT_S = 30
 
@@ -182,3 +183,9 @@ def test_a_file_that_becomes_shorter_ends_the_answer_before_its_length(tmp_path)
     data = ended(Listening(app), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"content-length: 5000" in data
     assert not data.endswith(b"short")
+
+
+@pytest.mark.parametrize("host", ["a" * 70 + ".example", "..", "no host"])
+def test_an_address_that_cannot_be_is_refused(host):
+    with pytest.raises(ConfigError):
+        listen(host, 0)

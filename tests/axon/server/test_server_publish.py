@@ -156,6 +156,12 @@ def test_a_yank_moves_latest_and_can_be_taken_back(web, publisher):
     assert tags(web) == {"latest": "2.0.0"}
 
 
+def test_the_reason_of_a_yank_steers_no_terminal(publisher, error):
+    publisher.publish()
+    answer = publisher.web("POST", VERSION + "/yank", json={"reason": "\x1b[2J"})
+    assert error(answer) == "invalid_input"
+
+
 def test_the_reason_of_a_yank_may_come_in_chunks(web, publisher):
     async def body():
         yield b'{"reason": '
