@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from axon_client import versions
 from axon_client.models import InstalledModel
 from axon_client.spec import PackageSpec, parse_name
 from mlos_core.errors import InvalidInput, NotFound
@@ -65,13 +66,42 @@ def find(text: str, installed: Sequence[InstalledModel]) -> InstalledModel:
         InvalidInput: several fit.
     """
     wanted = parse_name(text)
+    return _only(text, [m for m in installed if _fits(wanted, m.spec, text)], installed)
+
+
+def find_newest(text: str, installed: Sequence[InstalledModel]) -> InstalledModel:
+    """The installed model that `text` means, the highest of its versions if it names none.
+
+    Versions that have no order, such as two commits of a hub, stay several.
+
+    Raises:
+        NotFound: none fits; names those with a similar name.
+        InvalidInput: several fit.
+    """
+    wanted = parse_name(text)
     found = [model for model in installed if _fits(wanted, model.spec, text)]
+    one = len({model.spec.title for model in found}) == 1
+    return _only(text, _highest(found) if one else found, installed)
+
+
+def _highest(found: Sequence[InstalledModel]) -> Sequence[InstalledModel]:
+    """Those of the highest version, which is a stable one if any is; all if none has an order."""
+    parsed = [(versions.parse(m.spec.version, m.spec.namespace), m) for m in found]
+    known = [(version, model) for version, model in parsed if version]
+    among = [pair for pair in known if not pair[0].prerelease] or known
+    top = max((version.precedence for version, _ in among), default=None)
+    return [model for version, model in among if version.precedence == top] or found
+
+
+def _only(
+    text: str, found: Sequence[InstalledModel], installed: Sequence[InstalledModel]
+) -> InstalledModel:
     if len(found) == 1:
         return found[0]
     if found:
         choices = ", ".join(str(model.spec) for model in found)
         raise InvalidInput(f"{text!r} fits several installed models", hint=f"name one: {choices}")
-    raise NotFound(f"{text} is not installed", hint=_suggest(text, wanted, installed))
+    raise NotFound(f"{text} is not installed", hint=_suggest(text, parse_name(text), installed))
 
 
 def _fits(wanted: PackageSpec, spec: PackageSpec, text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from axon_client.catalog import find
+from axon_client.catalog import find_newest
 from axon_client.models import InstalledModel
 from axon_client.progress import Progress, silent
 from axon_client.spec import PackageSpec, Spec, parse
@@ -32,11 +32,11 @@ def obtain(
         MlosError: it could not be installed.
     """
     try:
-        return find(text, Store(home).installed())
+        return find_newest(text, Store(home).installed())
     except (NotFound, InvalidInput) as error:
         spec = _spec(text)
         if spec is None or (isinstance(error, InvalidInput) and _is_bare(spec)):
-            raise  # several versions fit, and nothing says which
+            raise  # several packages fit, and nothing says which
         absent = error
     from axon_client.installer import InstallOptions
     from axon_client.installer import install as install_package

@@ -17,7 +17,7 @@ import msgspec
 
 from axon_client import config
 from axon_client import manifest as manifests
-from axon_client.catalog import find
+from axon_client.catalog import find_newest
 from axon_client.manifest import Distribution, Manifest, ModelFile
 from axon_client.models import InstalledModel
 from axon_client.progress import Progress, silent
@@ -81,7 +81,7 @@ def prepared(
             manifest = source.fetch(what, source.resolve(what), stage, progress)
             yield _package(manifest, stage.files, rename, allow_pickle)
         return
-    model = find(str(what), store.installed())
+    model = find_newest(str(what), store.installed())
     package = _package(model.manifest, model.path, rename, allow_pickle)
     yield _as_it_came(package, model)
 

@@ -37,7 +37,7 @@ def info(spec: str, remote: bool, as_json: bool) -> None:
 def _gather(text: str, remote: bool) -> dict[str, Any]:
     from axon_client import info as known
     from axon_client.adapters import adapter_for
-    from axon_client.catalog import find
+    from axon_client.catalog import find_newest
     from axon_client.machine import this_machine
     from axon_client.models import InstalledModel
     from axon_client.spec import PathSpec, parse
@@ -49,7 +49,7 @@ def _gather(text: str, remote: bool) -> dict[str, Any]:
     absent: NotFound | None = None
     if not remote:
         try:
-            return known.about_installed(find(text, store.installed()), machine)
+            return known.about_installed(find_newest(text, store.installed()), machine)
         except NotFound as missing:
             absent = missing
     try:

@@ -47,12 +47,12 @@ def pack(what: str, output: Path | None, as_json: bool) -> None:
 @contextmanager
 def _source(what: str, progress: Progress) -> Iterator[tuple[Manifest, Path]]:
     """A manifest, and the folder that has its files while the block lasts."""
-    from axon_client.catalog import find
+    from axon_client.catalog import find_newest
     from axon_client.store import Store
 
     store = Store()
     if not Path(what).expanduser().is_dir():
-        model = find(what, store.installed())
+        model = find_newest(what, store.installed())
         yield model.manifest, model.path
         return
     from axon_client.adapters.local import LocalAdapter

@@ -181,7 +181,7 @@ def test_what_the_system_refuses_has_an_exit_code(axon, monkeypatch, number, cod
     def fail(*arguments):
         raise OSError(number, os.strerror(number), "there")
 
-    monkeypatch.setattr("axon_client.catalog.find", fail)
+    monkeypatch.setattr("axon_client.catalog.find_newest", fail)
     found, _, err = axon("info", "x")
     assert found == code
     assert f"error: there: {os.strerror(number)}\n" in err
@@ -210,7 +210,7 @@ def test_a_fault_of_axon_itself_is_one_line(axon, monkeypatch):
     def fail(*arguments):
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("axon_client.catalog.find", fail)
+    monkeypatch.setattr("axon_client.catalog.find_newest", fail)
     monkeypatch.delenv("AXON_DEBUG", raising=False)
     code, _, err = axon("info", "x")
     assert code == 70
@@ -225,7 +225,7 @@ def test_an_interrupted_command_ends_as_one(axon, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("axon_client.catalog.find", interrupt)
+    monkeypatch.setattr("axon_client.catalog.find_newest", interrupt)
     code, out, err = axon("info", "x")
     assert (code, out) == (130, "")
     assert err.endswith("error: interrupted\n")

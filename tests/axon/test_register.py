@@ -312,9 +312,10 @@ def test_a_name_that_nothing_has_is_not_found(home, version):
             obtain(text, install=install)
 
 
-def test_several_versions_have_to_be_chosen_from(home, version):
-    version("1.0", "a.onnx")
+def test_of_several_versions_the_highest_is_meant(home, version):
     version("2.0", "a.onnx")
-    with pytest.raises(InvalidInput, match="several"):
-        obtain("pair", install=False)
+    version("10.0", "a.onnx")
+    version("1.0", "a.onnx")
+    assert obtain("pair", install=False).spec.version == "10.0"
+    assert obtain("lab/pair", install=True).spec.version == "10.0"
     assert obtain("lab/pair@^1", install=False).spec.version == "1.0"

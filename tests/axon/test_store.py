@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import axon_client
-from axon_client.catalog import find
+from axon_client.catalog import find, find_newest
 from axon_client.lock import locked
+from axon_client.models import InstalledModel
 from axon_client.spec import PackageSpec
 from axon_client.store import Store, default_home
 from mlos_core.errors import AlreadyExists, DeadlineExceeded, InvalidInput, NotFound
@@ -328,3 +329,29 @@ def test_a_near_miss_is_suggested(put, store):
         with pytest.raises(NotFound) as caught:
             find(text, store.installed())
         assert "local/magika@1.0.3" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        (["1.9.0", "1.10.0"], "1.10.0"),
+        (["1.9.0", "2.0.0-rc.1"], "1.9.0"),
+        (["2.0.0-rc.1", "2.0.0-rc.2"], "2.0.0-rc.2"),
+        (["0.0.0+aaaa", "1.0.0"], "1.0.0"),
+        (["main", "1.0.0"], "1.0.0"),
+        (["main"], "main"),
+    ],
+)
+def test_a_package_without_a_version_is_its_highest_one(tmp_path, versions, expected):
+    models = [InstalledModel(PackageSpec("a", "m", v), tmp_path) for v in versions]
+    assert find_newest("m", models).spec.version == expected
+    assert find_newest(f"a/m@{versions[0]}", models).spec.version == versions[0]
+
+
+@pytest.mark.parametrize(
+    "specs", [[("a", "1.0"), ("b", "2.0")], [("a", "0.0.0+aaaa"), ("a", "0.0.0+bbbb")]]
+)
+def test_what_no_order_tells_apart_has_to_be_named(tmp_path, specs):
+    models = [InstalledModel(PackageSpec(ns, "m", version), tmp_path) for ns, version in specs]
+    with pytest.raises(InvalidInput, match="several"):
+        find_newest("m", models)
