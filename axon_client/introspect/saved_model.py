@@ -27,6 +27,26 @@ _REACHES_OUT: Final = {
     "ReadFile": "reads files of the machine",
     "WriteFile": "writes files of the machine",
     "MatchingFiles": "lists files of the machine",
+    "SaveDataset": "writes files of the machine",
+    "SaveDatasetV2": "writes files of the machine",
+    "DatasetToTFRecord": "writes files of the machine",
+    "ExperimentalDatasetToTFRecord": "writes files of the machine",
+    "CreateSummaryFileWriter": "writes files of the machine",
+    "CreateSummaryDbWriter": "writes files of the machine",
+    "WholeFileReader": "reads files of the machine",
+    "WholeFileReaderV2": "reads files of the machine",
+    "TextLineReader": "reads files of the machine",
+    "TextLineReaderV2": "reads files of the machine",
+    "TextLineDataset": "reads files of the machine",
+    "TFRecordDataset": "reads files of the machine",
+    "TFRecordDatasetV2": "reads files of the machine",
+    "FixedLengthRecordDataset": "reads files of the machine",
+    "FixedLengthRecordDatasetV2": "reads files of the machine",
+    "RemoteCall": "calls other machines",
+    "DataServiceDataset": "calls other machines",
+    "DataServiceDatasetV2": "calls other machines",
+    "DataServiceDatasetV3": "calls other machines",
+    "DataServiceDatasetV4": "calls other machines",
 }
 """Operations by which a graph does more than compute, and what that is."""
 
@@ -71,13 +91,14 @@ class _SavedModel:
         graphs = [field for field in self._reader.top() if field.number == 2]
         if not graphs:
             raise wire.WireError("it has no graph")
-        for part in self._reader.message(graphs[0]):
-            if part.number == 1:
-                self._about(part)
-            elif part.number == 2:
-                self._graph(part)
-            elif part.number == 5:
-                self._signature(part)
+        for graph in graphs:  # which of them is loaded is said by whoever loads it
+            for part in self._reader.message(graph):
+                if part.number == 2:
+                    self._graph(part)
+                elif graph is graphs[0] and part.number == 1:
+                    self._about(part)
+                elif graph is graphs[0] and part.number == 5:
+                    self._signature(part)
 
     def header(self, tally: Tally | None) -> Header:
         main = self._main()
@@ -120,9 +141,8 @@ class _SavedModel:
         for part in self._reader.message(field):
             if part.number == 2:
                 what = _REACHES_OUT.get(self._reader.text(part))
-                if what:
+                if what:  # of two words for one thing protobuf takes the last
                     self._reaches[what] = None
-                return
 
     def _signature(self, field: wire.Field) -> None:
         key, io = "", IO()

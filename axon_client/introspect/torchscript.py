@@ -73,8 +73,9 @@ def _root(members: Members) -> str:
 
 def _reaches(members: Members, root: str, title: str) -> str:
     """How its code reaches out of itself; empty if it only computes."""
-    texts = [name for name in members.sizes if name.startswith(f"{root}/code/")]
-    texts = [name for name in texts if name.endswith(".py")]
+    folder = f"{root}/code/".lower()  # PyTorch tells no upper case from lower in names
+    texts = [name for name in members.sizes if name.lower().startswith(folder)]
+    texts = [name for name in texts if name.lower().endswith(".py")]
     if len(texts) > _MOST_FILES or sum(members.sizes[name] for name in texts) > _MOST_CODE:
         raise LoadFailed(f"{title} has more code than any model")
     found: dict[str, None] = {}

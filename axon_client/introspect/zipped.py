@@ -75,7 +75,10 @@ def members_of(path: Path, kind: str) -> Iterator[Members]:
         except _NO_ZIP as error:
             raise refusal(path, kind, error) from error
         with archive:
-            yield Members(archive, path.name)
+            members = Members(archive, path.name)
+            if len(members.sizes) < len(archive.infolist()):
+                raise LoadFailed(f"{path.name} has two members of one name")
+            yield members
 
 
 def _check_list(file: BinaryIO) -> None:

@@ -4,6 +4,7 @@
 import io
 import pickle
 import tarfile
+import warnings
 import zipfile
 
 import numpy as np
@@ -34,6 +35,27 @@ def script(code):
     pickled = b"\x80\x02c__torch__\nNet\n)\x81."
     members = {"m/code/__torch__.py": code, "m/data.pkl": pickled, "m/constants.pkl": b""}
     return archive(**members)
+
+
+def twice(*pairs):
+    """An archive whose members need not have names of their own."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as zipped, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, data in pairs:
+            zipped.writestr(name, data)
+    return out.getvalue()
+
+
+def shadowed(folder):
+    """TorchScript with two texts of one class, of which PyTorch takes the first."""
+    harmless = b"class Net(Module):\n  pass\n"
+    return twice(
+        ("m/data.pkl", b"\x80\x02c__torch__\nNet\n)\x81."),
+        ("m/constants.pkl", b""),
+        (f"m/{folder}/__torch__.py", harmless + b"    torch.save(x, '/etc/x')\n"),
+        ("m/code/__torch__.py", harmless),
+    )
 
 
 def array(value):
@@ -111,6 +133,9 @@ UNSAFE = {
     "method.pt": script(b"class Net(Module):\n    (x) . save ('/etc/x')\n"),
     "maps.jit": script(b"    _0 = torch.from_file('/dev/mem', True, 4)\n"),
     "calls.pt": script(b"    rpc.rpc_sync('worker', f, ())\n"),
+    "twice.pt": shadowed("code"),
+    "upper.pt": shadowed("CODE"),
+    "twice.keras": twice(("config.json", b'{"class_name": "Lambda"}'), ("config.json", b"{}")),
     "large.pt": script(b"#" * ((16 << 20) + 1)),
     "broken.keras": b"PK\x03\x04 cut off",
     "large.keras": archive(**{"config.json": b"[" + b" " * (8 << 20) + b"]"}),

@@ -124,6 +124,10 @@ def test_a_graph_that_reaches_out_of_itself_is_named(saved, where):
     data = saved_model(SERVING, **{where: ["MatMul", "EagerPyFunc", "WriteFile", "PyFunc"]})
     header = read(saved(data), "savedmodel")
     assert header.runs_code == ("its graph calls Python, its graph writes files of the machine")
+    second = saved_model(SERVING) + _bytes(2, _bytes(2, _bytes(1, _bytes(2, "PyFunc"))))
+    assert read(saved(second), "savedmodel").runs_code == "its graph calls Python"
+    renamed = _bytes(2, _bytes(2, _bytes(1, _bytes(2, "MatMul") + _bytes(2, "PyFunc"))))
+    assert read(saved(renamed), "savedmodel").runs_code == "its graph calls Python"
     quiet = saved_model(SERVING, nodes=["SaveV2", "MatMul"])
     assert read(saved(quiet), "savedmodel").runs_code == ""
 
