@@ -29,11 +29,15 @@ class InstalledModel:
     Args:
         spec: the complete `namespace/name@version`.
         path: the folder that holds `manifest.yaml` and the files.
+        manifest: what is in that file, for whoever has just written it: another process may
+            have removed the model meanwhile.
     """
 
-    def __init__(self, spec: PackageSpec, path: Path) -> None:
+    def __init__(self, spec: PackageSpec, path: Path, manifest: Manifest | None = None) -> None:
         self.spec = spec
         self.path = path
+        if manifest:
+            self.manifest = manifest
 
     def __repr__(self) -> str:
         return f"InstalledModel({str(self.spec)!r}, {str(self.path)!r})"

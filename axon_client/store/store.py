@@ -137,7 +137,7 @@ class Store(Stack):
         for digest in {file.sha256 for file in manifest.spec.format.files} | stage.borrowed:
             self.content.leases.drop(digest)
         self.content.release(old | stage.borrowed)
-        return InstalledModel(spec, model.path)
+        return InstalledModel(spec, model.path, manifest)
 
     def _put_in_place(
         self, built: Path, model: InstalledModel, manifest: Manifest, replace: bool

@@ -200,6 +200,19 @@ axon_client.install(folder, rename=mine)
 """
 
 
+def test_what_another_process_removes_at_once_was_installed(put, store, monkeypatch):
+    commit = Store.commit
+
+    def commit_and_lose(self, *arguments, **named):
+        model = commit(self, *arguments, **named)
+        Store().uninstall(model)
+        return model
+
+    monkeypatch.setattr(Store, "commit", commit_and_lose)
+    assert put().manifest.title == "local/a@1"
+    assert store.installed() == []
+
+
 def test_processes_that_install_and_remove_at_once_lose_nothing(store, folder):
     workers = [
         subprocess.Popen([sys.executable, "-c", WORK, str(folder), str(n)]) for n in range(4)
