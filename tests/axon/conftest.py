@@ -6,12 +6,16 @@ import csv
 import hashlib
 import io
 import os
+import subprocess
 import tarfile
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pip_at_hand import Pip
 
+from axon_client.adapters import pip
 from axon_client.cli import run
 from axon_client.store import Store
 
@@ -174,8 +178,16 @@ class Index:
         return path
 
 
+@pytest.fixture(scope="session")
+def pip_at_hand():
+    with closing(Pip()) as started:
+        yield started
+
+
 @pytest.fixture
-def index(tmp_path, monkeypatch):
+def index(tmp_path, monkeypatch, pip_at_hand):
+    """An empty index; pip, which is asked for it, is forked and not started each time."""
+    monkeypatch.setattr(pip, "subprocess", pip_at_hand)
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     index = Index(tmp_path / "index")
@@ -185,6 +197,12 @@ def index(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", (index.root / "simple").as_uri())
     monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "cache"))
     return index
+
+
+@pytest.fixture
+def started_pip(index, monkeypatch):
+    """pip as axon starts it outside tests: a new Python each time."""
+    monkeypatch.setattr(pip, "subprocess", subprocess)
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ Keywords: a,b
 """
 
 
+@pytest.mark.usefixtures("started_pip")
 def test_a_wheels_models_are_installed_with_their_companions(home, index, files, files_of):
     wheel = index.wheel("tiny-net", files, metadata=METADATA)
     model = axon_client.install("pypi/Tiny_Net")
@@ -70,6 +71,7 @@ def test_the_version_that_is_asked_for_is_installed(home, index, files):
     assert axon_client.install("pypi/tiny-net@latest").spec.version == "2.0"
 
 
+@pytest.mark.usefixtures("started_pip")
 def test_an_unknown_version_names_those_there_are(home, index, files):
     index.wheel("tiny-net", files)
     with pytest.raises(NotFound) as caught:
@@ -137,6 +139,7 @@ def test_a_file_called_like_the_manifest_keeps_its_folder(home, index, onnx):
     assert model.model_file() == model.path / "m" / "x.onnx"
 
 
+@pytest.mark.usefixtures("started_pip")
 def test_a_source_archive_is_taken_without_running_its_code(home, index, onnx, tmp_path):
     ran = tmp_path / "ran"
     setup = f"open({str(ran)!r}, 'w'); from setuptools import setup; setup()".encode()
@@ -161,6 +164,7 @@ def test_an_index_without_digests_is_not_trusted_with_source_archives(home, inde
         axon_client.install("pypi/old-net")
 
 
+@pytest.mark.usefixtures("started_pip")
 def test_a_pip_module_in_the_current_folder_does_not_run(home, index, files, tmp_path, monkeypatch):
     index.wheel("tiny-net", files)
     (tmp_path / "here").mkdir()
