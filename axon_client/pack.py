@@ -126,10 +126,13 @@ def pack(
 
     Raises:
         AlreadyExists: there is a folder of that name.
+        NotFound: the folder that it should lie in is not there.
         IntegrityError: a file is not the one that the manifest lists.
     """
     if target.is_dir():
         raise AlreadyExists(f"{target} is a folder", hint="name a file with -o")
+    if not target.parent.is_dir():
+        raise NotFound(f"there is no folder {target.parent}", hint="make it first")
     data, files = manifests.encode(manifest), manifest.spec.format.files
     total, done = packed_size(data, files), 0
     with replacing(target) as out:

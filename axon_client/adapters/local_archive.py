@@ -66,10 +66,13 @@ def take(archive: Path, stage: Stage, progress: Progress) -> Manifest | None:
 
 
 def is_part(path: str) -> bool:
-    """Whether a file of a folder without a manifest belongs to the package."""
+    """Whether a file of a folder without a manifest belongs to the package.
+
+    What `axon pack` wrote into the folder does not, or the next package would hold this one.
+    """
     parts = path.split("/")
     hidden = any(part.startswith(".") or part in LEFT_OUT for part in parts)
-    return not hidden and path not in MANIFESTS
+    return not hidden and path not in MANIFESTS and not path.lower().endswith(pack.SUFFIX)
 
 
 def _walk(folder: Path) -> list[ModelFile]:

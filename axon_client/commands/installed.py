@@ -77,6 +77,8 @@ def verify(specs: Sequence[str], signatures: bool, as_json: bool) -> None:
         f"damaged: {', '.join(bad)}", hint=f"heal with: axon install {' '.join(bad[:1])} --replace"
     )
     errors = [damaged] if bad else refused
+    if not results and not as_json:
+        render.show_list([])
     if as_json:
         render.show_json({"ok": not errors, "models": results})
         click.get_current_context().exit(errors[0].exit_code if errors else 0)

@@ -12,6 +12,7 @@ import click
 
 from axon_client import render
 from axon_client.commands.options import json_option
+from mlos_core.errors import InvalidInput
 
 if TYPE_CHECKING:
     from axon_client.manifest import Manifest
@@ -73,6 +74,10 @@ def unpack(file: Path, folder: Path | None, as_json: bool) -> None:
     from axon_client.pack import unpack as unpack_files
 
     target = folder or Path(file.name.removesuffix(SUFFIX).removesuffix(".tar.gz"))
+    if file.is_file() and target.name == file.name:
+        raise InvalidInput(
+            f"{file.name} is not called like an .axon archive", hint="name a folder to unpack it to"
+        )
     with render.progress_bars(not as_json) as progress:
         manifest = unpack_files(file, target, progress)
     if as_json:

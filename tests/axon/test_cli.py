@@ -138,6 +138,11 @@ def test_an_error_is_json_too(axon):
     assert json.loads(out)["error"]["code"] == "not_found"
 
 
+def test_verifying_nothing_says_that_there_is_nothing(axon):
+    assert "no models are installed" in axon("verify")[1]
+    assert json.loads(axon("verify", "--json")[1]) == {"ok": True, "models": []}
+
+
 def test_a_wrong_command_is_corrected(axon):
     code, _, err = axon("instal")
     assert code == 2

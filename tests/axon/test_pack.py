@@ -192,3 +192,22 @@ def test_nothing_is_unpacked_over_what_is_there(folder, home, tmp_path, monkeypa
     assert run(["unpack", "digits.axon"]) == AlreadyExists.exit_code
     assert "not empty" in capsys.readouterr().err
     assert run(["unpack", "none.axon"]) == NotFound.exit_code
+
+
+def test_what_was_packed_in_a_folder_is_no_part_of_the_folder(folder, home, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert run(["pack"]) == 0
+    first = (folder / "local-digits-0.0.0.axon").read_bytes()
+    assert run(["pack"]) == 0
+    assert (folder / "local-digits-0.0.0.axon").read_bytes() == first
+
+
+def test_a_place_to_pack_or_unpack_to_that_cannot_be_is_named(
+    folder, home, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert run(["pack", "digits", "-o", "no/such.axon"]) == NotFound.exit_code
+    assert "there is no folder no" in capsys.readouterr().err
+    (tmp_path / "notes.txt").write_text("no archive")
+    assert run(["unpack", "notes.txt"]) == InvalidInput.exit_code
+    assert "not called like an .axon archive" in capsys.readouterr().err
