@@ -12,8 +12,6 @@ from axon_client.registry.problems import Unauthenticated
 from axon_client.registry.tokens import Token, Tokens
 from mlos_core.errors import PermissionDenied
 
-ANONYMOUS = ""
-
 
 class Identity(msgspec.Struct, frozen=True):
     """Who asks; without a token, anybody."""
@@ -23,7 +21,7 @@ class Identity(msgspec.Struct, frozen=True):
     @property
     def id(self) -> str:
         """The token's id, or nothing."""
-        return self.token.id if self.token else ANONYMOUS
+        return self.token.id if self.token else ""
 
 
 class Access:

@@ -31,7 +31,6 @@ from axon_client.registry.rows import (
     add_signatures,
     files_of,
     find_version,
-    needed,
     package_row,
     set_tag,
     version_row,
@@ -261,8 +260,3 @@ class Database:
                     hint="ask for the manifest and its blobs",
                 )
             return bytes(rows[0]["manifest"]), files_of(connection, rows[0]["id"])
-
-    def blobs(self) -> set[str]:
-        """The hex digest of every blob that a version or a document needs."""
-        with self.read() as connection:
-            return set(needed(connection))

@@ -101,13 +101,3 @@ class Documents:
                 (repository,),
             )
             return dict(rows.fetchall())
-
-    def blobs(self, repository: str) -> set[str]:
-        """The hex digests that the repository's documents need."""
-        with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT DISTINCT sha256 FROM document_blobs JOIN documents ON id = document"
-                " WHERE repository = ?",
-                (repository,),
-            )
-            return {row[0] for row in rows}

@@ -16,6 +16,7 @@ import pytest
 
 from axon_client.manifest import decode
 from axon_client.registry.database import Database
+from axon_client.registry.rows import needed
 from axon_client.registry.site import Site
 
 from .conftest import WEIGHTS, Publisher
@@ -277,5 +278,6 @@ def test_a_server_that_was_killed_starts_again_with_what_it_had(tmp_path):
     server.log.close()
     database = Database(folder / "registry.db")
     assert [row.version for row in database.versions("acme", "tiny")] == ["1.0.0"]
-    assert database.blobs() == {hashlib.sha256(WEIGHTS).hexdigest()}
+    with database.read() as connection:
+        assert list(needed(connection)) == [hashlib.sha256(WEIGHTS).hexdigest()]
     database.close()

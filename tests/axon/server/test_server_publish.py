@@ -11,6 +11,7 @@ import pytest
 from axon_client import manifest as manifests
 from axon_client import trust
 from axon_client.registry.database import FILE_NAME, Database
+from axon_client.registry.rows import needed
 from axon_client.registry.site import Site
 
 from .conftest import WEIGHTS, Publisher, describe
@@ -248,7 +249,8 @@ def test_what_fails_in_the_middle_leaves_nothing(site, publisher, web, monkeypat
     assert answer.status_code == 500
     assert "power cut" not in answer.text
     assert web.get(INDEX).status_code == 404
-    assert site.database.blobs() == set()
+    with site.database.read() as connection:
+        assert list(needed(connection)) == []
     assert Publisher(publisher.web).publish().status_code == 201
 
 
