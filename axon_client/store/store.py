@@ -29,6 +29,7 @@ model would be gone with the layer.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -204,13 +205,16 @@ class Store(Stack):
                 f"{model.spec} is in {self.layer_of(model)}, which is not your own store",
                 hint=f"whoever keeps that one may: AXON_HOME={self.layer_of(model)} axon uninstall",
             )
-        with self.stage() as stage, self.content.locked():
+        with self.content.locked():
+            # Not a stage of its own, for which a full disk, the very reason, has no room. If
+            # this is killed, what is left is taken for a dead one.
+            removed = self.content.staging / secrets.token_hex(8)
             try:
-                model.path.rename(stage.path / "removed")
+                model.path.rename(removed)
             except FileNotFoundError as error:
                 raise NotFound(f"{model.spec} is not installed") from error
             disk.prune(model.path.parent, self.models)
-            disk.remove_tree(stage.path / "removed")
+            disk.remove_tree(removed)
             return self.content.sweep(set(self._own.blobs.names()))
 
     # Clearing up

@@ -82,6 +82,17 @@ def test_uninstalling_twice_says_so(put, store):
         store.uninstall(model)
 
 
+def test_a_model_can_be_removed_from_a_disk_that_is_full(put, store, monkeypatch):
+    model = put()
+
+    def mkdir(path, mode=0o777):
+        raise OSError(errno.EEXIST if Path(path).exists() else errno.ENOSPC, "no", str(path))
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    store.uninstall(model)
+    assert blobs(store) == []
+
+
 def test_a_model_with_a_damaged_manifest_keeps_its_files(put, store):
     damaged, other = put("a", files={"own.json": b"mine"}), put("b")
     (damaged.path / "manifest.yaml").unlink()
