@@ -36,6 +36,30 @@ class Limits(msgspec.Struct, frozen=True):
         return min(self.total_bytes, max(self.ratio_from, archived * self.ratio))
 
 
+class Budget:
+    """What several archives may hold together: no more than one of the size of all of them."""
+
+    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008
+        self._limits = limits
+        self._archived = 0
+        self._bytes = 0
+        self._files = 0
+
+    def next(self, archived: int) -> Limits:
+        """The limits of one more archive, of `archived` bytes."""
+        self._archived += archived
+        return msgspec.structs.replace(
+            self._limits,
+            total_bytes=max(0, self._limits.allowed(self._archived) - self._bytes),
+            entries=max(0, self._limits.entries - self._files),
+        )
+
+    def took(self, files: int, size: int) -> None:
+        """So much came out of it."""
+        self._files += files
+        self._bytes += size
+
+
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 

@@ -25,13 +25,15 @@ from axon_client.net.options import configured
 from axon_client.oci import media
 from axon_client.oci.artifact import MAX_BYTES, digest_of
 from axon_client.oci.login import Login
-from axon_client.oci.reference import DIGEST, Place
+from axon_client.oci.reference import Place
+from axon_client.spec import DIGEST
 from mlos_core.errors import AlreadyExists, MlosError, NotFound, ProtocolError
 
 ACCEPTED: Final = ", ".join((media.MANIFEST, media.INDEX, media.DOCKER_MANIFEST))
 _ATTEMPTS: Final = 4
 _MOST_TAGS: Final = 100_000
 _PAGE: Final = 1000
+_MOST_PAGES: Final = 1000
 _MOST_ERROR: Final = 64 << 10
 _NEXT: Final = re.compile(r"<([^>]{1,4096})>\s*;\s*rel=\"?next\"?")
 
@@ -149,12 +151,26 @@ class Repository:
         """
         found: list[str] = []
         url = f"{self.base}/tags/list?n={_PAGE}"
-        while url and len(found) < _MOST_TAGS:
+        for _ in range(_MOST_PAGES):
             page, headers = self._read(url, MAX_BYTES)
-            names = _tags(page, str(self.place))
-            found += names
-            following = _NEXT.search(headers.get("Link", ""))
-            url = urljoin(url, following[1]) if following and names else ""
+            found += _tags(page, str(self.place))
+            url = self._next(url, headers.get("Link", ""))
+            if not url or len(found) >= _MOST_TAGS:
+                return found
+        raise ProtocolError(f"{self.place} has its tags on more than {_MOST_PAGES} pages")
+
+    def _next(self, url: str, link: str) -> str:
+        """The next page; empty if there is none.
+
+        Raises:
+            ProtocolError: it is at another registry.
+        """
+        following = _NEXT.search(link)
+        if not following:
+            return ""
+        found: str = urljoin(url, following[1])
+        if origin(found) != origin(url):
+            raise ProtocolError(f"{self.place} sends us to another host for its tags")
         return found
 
     # --- writing ----------------------------------------------------------------------

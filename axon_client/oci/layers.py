@@ -15,6 +15,7 @@ from axon_client.oci.client import Repository
 from axon_client.paths import Names
 from axon_client.progress import Progress
 from axon_client.store import Stage
+from axon_client.unpacking import Budget
 from mlos_core.errors import PermissionDenied
 
 T = TypeVar("T")
@@ -49,6 +50,7 @@ class Layers:
         self._progress = progress
         self._headers = repository.pull_headers(digest)
         self._names = Names()
+        self._budget = Budget()
 
     def bring(self, artifact: Artifact) -> None:
         """Bring every layer but manifest.yaml.
@@ -75,7 +77,10 @@ class Layers:
             done += count
             self._progress(f"unpack {layer.sha256[:12]}", done, 0)
 
-        for file in extract_tar(path, folder, advance, known=self._names):
+        limits = self._budget.next(path.stat().st_size)
+        files = extract_tar(path, folder, advance, limits, self._names)
+        self._budget.took(len(files), done)
+        for file in files:
             if file.path != manifests.FILE_NAME:
                 self._stage.adopt(file.path, folder / file.path, file.sha256)
 

@@ -25,7 +25,7 @@ from axon_client.manifest import Manifest, Metadata, ModelFile
 from axon_client.oci import artifact as artifacts
 from axon_client.oci import layout, media
 from axon_client.oci.artifact import Artifact, Descriptor, digest_of
-from axon_client.oci.reference import DIGEST, TAG, tag_of
+from axon_client.oci.reference import TAG, tag_of
 from axon_client.paths import Names
 from axon_client.registry.artifacts import Artifacts
 from axon_client.registry.blobs import Blobs
@@ -33,7 +33,7 @@ from axon_client.registry.database import Database
 from axon_client.registry.latest import check_tag, check_version
 from axon_client.registry.problems import missing_blobs
 from axon_client.registry.publishing import publish
-from axon_client.unpacking import Limits
+from axon_client.unpacking import Budget, Limits
 from mlos_core.errors import AlreadyExists, InvalidInput, NotFound
 
 _LEFT_BEHIND_S: Final = 24 * 3600.0
@@ -176,11 +176,14 @@ class Pushes:
     def _laid_out(self, artifact: Artifact, folder: Path) -> dict[str, ModelFile]:
         """The files of all layers, those of archives as new blobs."""
         known, names = {}, Names()
-        limits = Limits(total_bytes=shutil.disk_usage(folder).free // 4)
+        budget = Budget(Limits(total_bytes=shutil.disk_usage(folder).free // 4))
         for layer in artifact.layers:
             blob = self._blobs.root / layer.sha256
             if layer.is_archive:
-                for file in extract_tar(blob, folder, lambda count: None, limits, names):
+                limits = budget.next(layer.size)
+                files = extract_tar(blob, folder, lambda count: None, limits, names)
+                budget.took(len(files), sum(file.size for file in files))
+                for file in files:
                     self._blobs.put(folder / file.path, file.sha256)
                     known[file.path] = file
                 continue

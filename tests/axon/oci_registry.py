@@ -24,7 +24,7 @@ class Registry:
     `elsewhere`: the URL that blobs are redirected to; `uses`: requests that a token is good for;
     `realm`: another token service; `moved`: where `/moved` redirects to; `uploads_to`: another
     host that uploads are sent to; `most`: bytes of one PATCH; `elsewhere_only`: blobs that only
-    another repository has.
+    another repository has; `next_page`: where the tags always go on.
     """
 
     def __init__(self):
@@ -45,6 +45,7 @@ class Registry:
         self.basic = False
         self.stated = {}
         self.page = 100
+        self.next_page = ""
         self.most = 1 << 40
         self.leaked = []
         self.elsewhere_only = set()
@@ -181,6 +182,8 @@ class _Handler(BaseHTTPRequestHandler):
         link = {}
         if more:
             link = {"Link": f'</v2/{repository}/tags/list?last={page[-1]}>; rel="next"'}
+        if self.registry.next_page:
+            link = {"Link": f'<{self.registry.next_page}>; rel="next"'}
         return self.answer(200, json.dumps({"name": repository, "tags": page}).encode(), **link)
 
     def on_blobs(self, repository, digest, query):

@@ -23,6 +23,7 @@ from axon_client.net import Clock, Options
 from axon_client.oci import (
     artifact,
     challenge,
+    client,
     docker_config,
     layout,
     media,
@@ -38,6 +39,7 @@ from mlos_core.errors import (
     InvalidInput,
     NotFound,
     PermissionDenied,
+    ProtocolError,
     Unavailable,
     Unsupported,
 )
@@ -527,6 +529,27 @@ def test_versions_are_the_tags(registry, url, onnx):
         registry.put("digits", tag, [raw("model.onnx", onnx())])
     adapter = OciAdapter(url, "box")
     assert [v.version for v in adapter.versions(PackageSpec("box", "digits"))] == ["1.0.0"]
+
+
+@pytest.mark.parametrize("link", ["/v2/digits/tags/list?n=1", "http://127.0.0.2:1/v2/d/tags/list"])
+def test_tags_that_never_end_or_lie_elsewhere_are_refused(registry, url, onnx, monkeypatch, link):
+    monkeypatch.setattr(client, "_MOST_PAGES", 3)
+    registry.put("digits", "1.0.0", [raw("model.onnx", onnx())])
+    registry.next_page = link
+    with pytest.raises(ProtocolError, match=r"pages|another host"):
+        OciAdapter(url, "box").versions(parse("box/digits"))
+    assert len(paths(registry, "GET")) < 9
+
+
+def test_layers_unpack_to_no_more_than_one_archive_of_their_size_may(registry, url, onnx, store):
+    bombs = [
+        raw(f"{n}", gzip.compress(tarred({f"{n}.json": bytes(48 << 20)}), 9), "tar+gzip")
+        for n in range(2)
+    ]
+    registry.put("digits", "1.0.0", [raw("model.onnx", onnx()), *bombs])
+    with pytest.raises(IntegrityError, match="more than is allowed"):
+        install("box/digits@1.0.0")
+    assert store.installed() == []
 
 
 def test_the_store_is_not_asked_for_what_it_has(registry, url, onnx, home):
