@@ -24,7 +24,6 @@ _WIDER: Final = 4
 """A source that knows no filters is asked for so many times more, and filtered here."""
 
 Facets = dict[str, dict[str, int]]
-Ask = Callable[[str, Filters, int], tuple[list[Entry], int]]
 
 
 class Found(msgspec.Struct, frozen=True):

@@ -29,7 +29,7 @@ MAX_LENGTH: Final = 4096
 
 Kind = Literal["any", "exact", "range", "tag", "digest"]
 
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,127}(?:/[A-Za-z0-9][A-Za-z0-9._-]*){0,7}")
 _RANGE_ONLY: Final = re.compile(r"[ ,|<>=~^*]")
@@ -130,7 +130,7 @@ def _parse_url(text: str) -> UrlSpec:
             f"the URL for {parts.hostname} has a password in it",
             hint=f"leave it out, and put a login for {parts.hostname} into ~/.netrc",
         )
-    if fragment == digest or not _DIGEST.fullmatch(f"sha256:{digest}"):
+    if fragment == digest or not DIGEST.fullmatch(f"sha256:{digest}"):
         raise InvalidInput(
             f"{url} comes without the digest that its bytes must have",
             hint="append #sha256= and 64 lower-case hex digits, as sha256sum prints them",
@@ -205,7 +205,7 @@ def kind_of(selector: str) -> Kind:
 
 
 def _digest(selector: str) -> Kind:
-    if not _DIGEST.fullmatch(selector):
+    if not DIGEST.fullmatch(selector):
         raise InvalidInput(
             f"{selector[:80]!r} is no digest", hint="sha256: and 64 lower-case hex digits"
         )

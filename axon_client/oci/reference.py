@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BUSL-1.1
-"""Registries, repositories, tags and digests, and how a package's name and version map to them."""
+"""Registries, repositories and tags, and how a package's name and version map to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import msgspec
 from axon_client.spec import PackageSpec
 from mlos_core.errors import InvalidInput
 
-DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 REPOSITORY: Final = re.compile(rf"{_PART}(?:/{_PART})*")

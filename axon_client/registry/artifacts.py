@@ -26,7 +26,6 @@ from axon_client.registry.records import Document
 from mlos_core.errors import InvalidInput, NotFound
 
 _KEPT: Final = 256
-_LEFT_BEHIND_S: Final = 24 * 3600.0
 
 
 class Artifacts:

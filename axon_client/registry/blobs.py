@@ -10,14 +10,13 @@ what a publishing transaction has seen stays.
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
 from axon_client.files import sync_folder
 from axon_client.hashing import copy_durably
@@ -28,9 +27,8 @@ from axon_client.registry.problems import WrongDigest, missing_blobs
 from axon_client.registry.rows import needed
 from axon_client.registry.uploads import Uploads
 from axon_client.store import Freed
+from axon_client.store.blobs import is_digest
 from mlos_core.errors import ConfigError, NotFound
-
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Blobs:
@@ -66,7 +64,7 @@ class Blobs:
 
     def blob(self, digest: str) -> Path | None:
         """Where a blob is, by its hex digest; None if it is not here."""
-        if not _DIGEST.fullmatch(digest):
+        if not is_digest(digest):
             return None
         path = self.root / digest
         return path if path.is_file() else None

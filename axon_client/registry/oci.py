@@ -20,7 +20,6 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from axon_client.oci.artifact import MAX_BYTES
-from axon_client.oci.reference import DIGEST
 from axon_client.registry import problems
 from axon_client.registry.access import Access, Identity
 from axon_client.registry.artifacts import Artifacts
@@ -33,6 +32,7 @@ from axon_client.registry.pushes import Pushes
 from axon_client.registry.ranges import wanted
 from axon_client.registry.sending import FileResponse, extend_deadline
 from axon_client.registry.writer import Upload
+from axon_client.spec import DIGEST
 from mlos_core.errors import (
     InvalidInput,
     MlosError,

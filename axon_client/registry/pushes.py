@@ -33,6 +33,7 @@ from axon_client.registry.database import Database
 from axon_client.registry.latest import check_tag, check_version
 from axon_client.registry.problems import missing_blobs
 from axon_client.registry.publishing import publish
+from axon_client.spec import DIGEST
 from axon_client.unpacking import Budget, Limits
 from mlos_core.errors import AlreadyExists, InvalidInput, NotFound
 

@@ -19,7 +19,6 @@ class About(msgspec.Struct, frozen=True):
     version: str = ""
     static: bool = False
     namespaces: list[str] = []
-    oci: bool = False
     original: bool = False
 
 

@@ -4,6 +4,6 @@
 from axon_client.config import default_home
 from axon_client.store.collect import Freed
 from axon_client.store.stage import Stage
-from axon_client.store.store import Store, same_files, same_manifest, spec_of
+from axon_client.store.store import Store, spec_of
 
-__all__ = ["Freed", "Stage", "Store", "default_home", "same_files", "same_manifest", "spec_of"]
+__all__ = ["Freed", "Stage", "Store", "default_home", "spec_of"]

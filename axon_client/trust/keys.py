@@ -106,11 +106,6 @@ def load(name: str = DEFAULT, home: Path | None = None, ask: Ask | None = None) 
         ) from error
 
 
-def names(home: Path | None = None) -> list[str]:
-    """The names of all keys."""
-    return sorted(path.stem for path in folder(home).glob("*.pem"))
-
-
 def read_public(text: str) -> str:
     """A public key from what a user gives: the key, or a file that holds it.
 

@@ -12,9 +12,8 @@ from typing import Annotated, Final
 import msgspec
 
 from axon_client.config import default_home
-from axon_client.config_file import LOCK_TIMEOUT_S
+from axon_client.config_file import exclusive
 from axon_client.files import replacing
-from axon_client.lock import locked
 from axon_client.trust.encoding import key_bytes
 from mlos_core.errors import ConfigError, InvalidInput, NotFound
 
@@ -77,8 +76,7 @@ def add(entry: Trusted, home: Path | None = None) -> Trusted:
     except msgspec.ValidationError as error:
         raise InvalidInput(f"not a namespace: {error}") from error
     home = home or default_home()
-    home.mkdir(parents=True, exist_ok=True)
-    with locked(home / "config.lock", LOCK_TIMEOUT_S):
+    with exclusive(home):
         kept = load(home)
         known = next((other for other in kept if other.key == entry.key), entry)
         whole = Trusted(
@@ -99,8 +97,7 @@ def remove(name: str, home: Path | None = None) -> Trusted:
         NotFound: no such key is trusted.
     """
     home = home or default_home()
-    home.mkdir(parents=True, exist_ok=True)
-    with locked(home / "config.lock", LOCK_TIMEOUT_S):
+    with exclusive(home):
         kept = load(home)
         found = next((entry for entry in kept if name in (entry.key, entry.name)), None)
         if found is None:
