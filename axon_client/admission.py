@@ -27,6 +27,10 @@ FORMATS: Final = {
 """What `--format` asks for. `native` is what the model's own framework saves: all but onnx."""
 
 
+_ANYBODY_S: Final = frozenset({"local", "https"})
+"""Namespaces in which a name promises nothing."""
+
+
 def check_kept(kept: bytes, manifest: Manifest) -> None:
     """See that what came is what the signatures are of.
 
@@ -112,6 +116,8 @@ def check_claim(manifest: Manifest, settings: Config) -> str:
     """
     about = manifest.metadata
     registry = _registry(about.namespace, settings)
+    if about.namespace not in _ANYBODY_S and _has_own_source(about.namespace):
+        return f"{manifest.title} did not come from {about.namespace}/, and may be anything"
     if registry is None or registry.policy == "off":
         return ""
     message = f"{manifest.title} did not come from the registry of {about.namespace!r}: unsigned"
@@ -124,11 +130,17 @@ def check_claim(manifest: Manifest, settings: Config) -> str:
 
 def _registry(namespace: str, settings: Config) -> Registry | None:
     """The registry that serves a namespace; None if something else does."""
-    from axon_client.adapters import BUILT_IN, outside_sources, registry_of
+    from axon_client.adapters import registry_of
 
     # A source of its own is no registry, though a default one serves what nothing else does.
-    own = namespace in BUILT_IN or namespace in outside_sources()
+    own = _has_own_source(namespace)
     return None if own else settings.registries.get(registry_of(namespace, settings))
+
+
+def _has_own_source(namespace: str) -> bool:
+    from axon_client.adapters import BUILT_IN, outside_sources
+
+    return namespace in BUILT_IN or namespace in outside_sources()
 
 
 def check_trust(found: Resolved, namespace: str, settings: Config, home: Path) -> tuple[str, bytes]:

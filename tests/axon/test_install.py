@@ -344,6 +344,16 @@ def test_a_name_that_needs_a_signature_is_not_had_by_saying_it(
     assert install(str(impostor), rename=parse_name("local/signed")).spec.namespace == "local"
 
 
+def test_a_name_of_another_source_is_warned_of(home, local, impostor):
+    path = impostor / "manifest.yaml"
+    path.write_text(path.read_text().replace("namespace: t", "namespace: pypi"))
+    (one,) = install_all([parse(str(impostor))])
+    assert any("did not come from pypi/" in note for note in one.notes)
+    path.write_text(path.read_text().replace("namespace: pypi", "namespace: mine"))
+    (one,) = install_all([parse(str(impostor))])
+    assert one.notes == ()
+
+
 def test_a_name_that_should_have_a_signature_is_warned_of(registry, local, impostor):
     registry("warn")
     (one,) = install_all([parse(str(impostor))])
