@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from axon_client.spec import PackageSpec
 
 _VERSION = MODEL + "/-/versions/{version}"
 _UPLOAD = "/api/v1/uploads/{key}"
+_HASHING = 8
 
 
 class Announced(msgspec.Struct, frozen=True):
@@ -58,6 +60,8 @@ class Writing:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        # Hashing after a restart takes minutes; all other requests need threads meanwhile.
+        self._hashing = asyncio.Semaphore(_HASHING)
 
     def routes(self) -> list[BaseRoute]:
         """What they answer to."""
@@ -138,7 +142,8 @@ class Writing:
         extend_deadline(request.scope)
         who = await self._may(request, "publish")
         finish = self._site.blobs.uploads.finish
-        digest = await run_in_threadpool(finish, request.path_params["key"], who.id)
+        async with self._hashing:
+            digest = await run_in_threadpool(finish, request.path_params["key"], who.id)
         location = f"/api/v1/blobs/sha256/{digest}"
         return reply({"sha256": digest}, 201, {"location": location})
 

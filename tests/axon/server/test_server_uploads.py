@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: BUSL-1.1
 """Uploads: resumed, cut, wrong, too many, expired."""
 
+import asyncio
 import hashlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from axon_client.registry.blobs import Blobs
@@ -343,3 +345,25 @@ def test_an_upload_that_is_becoming_a_blob_is_there_all_the_while(site, tmp_path
         asked.set()
         assert finished.result(10) == DIGEST
         assert seen.result(10).finished
+
+
+def test_uploads_that_are_hashed_leave_threads_to_others(app, site, monkeypatch):
+    token, _ = site.tokens.create("somebody", ["publish:*"])
+    may_end = threading.Event()
+    monkeypatch.setattr(site.blobs.uploads, "finish", lambda *_: may_end.wait(30) and DIGEST)
+
+    async def ask():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://registry") as client:
+            headers = {"authorization": f"Bearer {token}"}
+            ends = [client.put(f"/api/v1/uploads/{n}", headers=headers) for n in range(50)]
+            waiting = [asyncio.ensure_future(end) for end in ends]
+            try:
+                async with asyncio.timeout(10):
+                    for _ in range(3):
+                        assert (await client.get("/api/v1/search")).status_code == 200
+            finally:
+                may_end.set()
+            assert {end.status_code for end in await asyncio.gather(*waiting)} == {201}
+
+    asyncio.run(ask())
