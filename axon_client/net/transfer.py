@@ -127,11 +127,20 @@ class Connection:
                 return
             if not job.pinned and not job.if_range:
                 raise Changed from fault  # nothing would tell whether it is still the same file
-            if sink.position - before >= min(PROGRESS, job.plan.part_bytes):
+            if self._moved(sink, before):
                 self._route.progressed()
             job.options.clock.sleep(self._route.failed(source, fault), job.stop)
         else:
-            self._route.progressed()
+            if self._moved(sink, before):
+                self._route.progressed()
+            else:
+                crumbs = Transient(_cut(source.url, sink.position, sink.end))
+                job.options.clock.sleep(self._route.failed(source, crumbs), job.stop)
+
+    def _moved(self, sink: Sink, before: int) -> bool:
+        """Whether a request brought enough to make up for those that failed."""
+        enough = min(PROGRESS, self._job.plan.part_bytes)
+        return sink.position == sink.end or sink.position - before >= enough
 
     def _open(self, source: Source, sink: Sink) -> Opened:
         first, self._first = self._first, None

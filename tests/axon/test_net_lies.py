@@ -327,6 +327,20 @@ def test_an_answer_may_be_compressed_and_must_be_json(web, options):
             net.get_json(web.url("/f"), 10_000, options=options)
 
 
+def test_a_server_that_gives_a_few_bytes_for_each_request_is_given_up(web, tmp_path, options):
+    def crumbs(request, reply):
+        if len(web.log) < 200:
+            start = request.range[0]
+            stated = {"Content-Range": f"bytes {start}-{start + 9}/{len(DATA)}"}
+            return Reply(206, {**reply.headers, **stated}, DATA[start : start + 10])
+        return None
+
+    web.behave = crumbs
+    file = RemoteFile("f", (web.url("/f"),), len(DATA), hashlib.sha256(DATA).hexdigest())
+    with pytest.raises(Unavailable, match="stopped sending"):
+        net.download(tmp_path / "target", file, silent, options)
+
+
 def test_small_things_are_asked_for_again_and_what_stays_is_raised(web, options):
     replies = iter([Reply(503, {}), Reply(200, {}, b"12345", cut=3)])
     web.behave = lambda request, reply: next(replies, None)
