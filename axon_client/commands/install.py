@@ -75,6 +75,8 @@ def install(
         return
     for one in done:
         _show(one, answers.get(str(one.model.spec)), registering=register)
+    if root:
+        render.show(f"added to {root / 'axon.toml'} and locked")
 
 
 def _project() -> Path:

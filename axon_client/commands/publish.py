@@ -120,6 +120,7 @@ def _lines(done: dict[str, Any]) -> list[str]:
     lines = [f"{verb} {package} to {done['registry']}{signed}{tags}"]
     if isinstance(done["sent"], dict):
         sent = done["sent"]
+        there = "; the others were there" if sent["files"] < done["files"] else ""
         count = f"{sent['files']} of {done['files']} files"
-        return [*lines, f"  {count}, {render.size(sent['bytes'])} of {size} were not there yet"]
+        return [*lines, f"  sent {count}, {render.size(sent['bytes'])} of {size}{there}"]
     return [*lines, f"  {done['digest']}: {done['sent']} of {done['files']} files were sent"]

@@ -14,7 +14,7 @@ from axon_client import config as settings
 from axon_client import config_file, credentials, render
 from axon_client.commands.lazy import LazyGroup
 from axon_client.commands.options import json_option, registry_names
-from mlos_core.errors import AlreadyExists, InvalidInput, NotFound
+from mlos_core.errors import AlreadyExists, InvalidInput, NotFound, Unsupported
 
 SERVER: Final = {
     "serve": ("registry_server", "serve", "Serve a registry from this machine."),
@@ -164,9 +164,7 @@ def login(name: str, username: str, no_check: bool, as_json: bool) -> None:
         render.warn(f"{entry.url} is not encrypted: who is on the way can read the token")
     about: dict[str, Any] = {"registry": name, "host": credentials.origin(entry.url)}
     if entry.kind == "axon" and not no_check:
-        from axon_client.remote import Remote
-
-        about |= msgspec.to_builtins(Remote(entry.url, credential=credential).whoami())
+        about |= _identity(entry.url, credential)
     credentials.keep(entry.url, credential)
     if as_json:
         render.show_json(about)
@@ -174,6 +172,23 @@ def login(name: str, username: str, no_check: bool, as_json: bool) -> None:
         who = f" as {about['name']}" if about.get("name") else ""
         scopes = f" ({', '.join(about['scopes'])})" if about.get("scopes") else ""
         render.show(f"logged in to {name}{who}{scopes}")
+
+
+def _identity(url: str, credential: credentials.Credential) -> dict[str, Any]:
+    """Whom the registry takes us for."""
+    from axon_client.remote import Remote
+
+    remote = Remote(url, credential=credential)
+    try:
+        about: dict[str, Any] = msgspec.to_builtins(remote.whoami())
+    except NotFound:
+        if remote.about().static:
+            raise Unsupported(
+                f"{url} is a registry of plain files, which knows no tokens",
+                hint="log in to the one that it is exported from",
+            ) from None
+        raise
+    return about
 
 
 @registry.command()

@@ -242,8 +242,7 @@ def explained(url: str) -> Iterator[None]:
     except (kinds.ReadTimeoutError, kinds.ConnectTimeoutError) as error:
         raise Transient(_silent(host)) from error
     except kinds.ProxyError as error:
-        cause = error.original_error
-        raise Transient(Unavailable(f"the proxy for {host} does not work: {cause}")) from error
+        raise Transient(_no_proxy(host, error.original_error)) from error
     except (kinds.LocationValueError, kinds.DecodeError) as error:
         raise Unusable(broken(url, f"cannot be understood: {error}")) from error
     except (kinds.HTTPError, OSError) as error:
@@ -261,11 +260,23 @@ def _silent(host: str) -> MlosError:
     return Unavailable(f"{host} does not answer in time", hint="try again later")
 
 
-def _unreachable(host: str, error: Exception) -> MlosError:
-    reason = str(error.__cause__ or error.__context__ or error)
+def _no_proxy(host: str, error: Exception) -> MlosError:
     return Unavailable(
-        f"the connection to {host} failed: {reason[:200]}", hint="check the network and the proxy"
+        f"the proxy for {host} does not work: {_reason(error)}",
+        hint="check HTTPS_PROXY and ALL_PROXY; NO_PROXY names hosts that need none",
     )
+
+
+def _unreachable(host: str, error: Exception) -> MlosError:
+    reason, hint = _reason(error), "check the network and the proxy"
+    if "WRONG_VERSION_NUMBER" in reason:
+        hint = "it seems to speak no TLS there: is its URL http://, not https:// or oci://?"
+    return Unavailable(f"the connection to {host} failed: {reason}", hint=hint)
+
+
+def _reason(error: Exception) -> str:
+    """What the system said: urllib3 puts its own objects before that."""
+    return str(error.__cause__ or error.__context__ or error)[:200]
 
 
 def _bundle() -> str | None:

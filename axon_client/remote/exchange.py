@@ -170,6 +170,8 @@ class Exchange:
         hint = said.hint
         if kind is PermissionDenied and not hint:
             hint = "log in with: axon registry login NAME; or set AXON_TOKEN"
+        if kind is Unsupported and not said.message:
+            hint = "a registry of plain files takes nothing: ask the one it is exported from"
         if kind is NotFound and not said.message:
             hint = "is that a registry? axon registry list shows its URL"
         return kind(message[:2000], hint=hint[:2000])

@@ -193,6 +193,14 @@ def test_nobody_there_is_said_after_few_attempts(options):
         net.get_bytes(url, 10, options=options)
 
 
+def test_a_proxy_that_is_not_there_is_said_in_plain_words(options, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(Unavailable, match="the proxy for") as caught:
+        net.get_bytes("https://models.example.invalid/f", 10, options=options)
+    assert "host=" not in caught.value.message
+    assert "NO_PROXY" in caught.value.hint
+
+
 @pytest.fixture
 def certificate(tmp_path):
     """A key and a certificate for 127.0.0.1 that nobody trusts yet."""

@@ -455,6 +455,7 @@ def test_install_save_keeps_comments_and_locks_what_was_installed(work, capsys):
         '# ours\n[models]  # the models\n# none yet\n\n[project]\nname = "x"\n'
     )
     assert axon("install", "--save", "acme/tokens@1.0.0", "acme/ranker") == 0
+    assert f"added to {work / 'axon.toml'}" in capsys.readouterr().out
     text = (work / "axon.toml").read_text()
     for line in ("# ours", "[models]  # the models", "# none yet", 'name = "x"'):
         assert line in text

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from axon_served import Quiet, answering, axon, files_of, original, serving
 
-from axon_client import config_file, net
+from axon_client import cli, config_file, net
 from axon_client import manifest as manifests
 from axon_client.adapters import adapter_for, registry_of, source
 from axon_client.adapters.base import Lists, Searches
@@ -461,3 +461,20 @@ def test_facets_are_counted():
 
 def test_paths_are_local():
     assert type(adapter_for(PathSpec(Path("x")))).__name__ == "LocalAdapter"
+
+
+def test_files_on_a_web_server_take_no_login_and_no_package(
+    static, home, folder, monkeypatch, capsys
+):
+    use(home, static)
+    monkeypatch.setattr("sys.stdin", io.StringIO("a-token"))
+    assert cli.run(["registry", "login", "hub"]) == 69
+    assert "knows no tokens" in capsys.readouterr().err
+    assert cli.run(["publish", str(folder), "--as", "acme/new@1.0.0"]) == 69
+    assert "plain files" in capsys.readouterr().err
+
+
+def test_who_speaks_no_tls_is_told_to_write_another_url(served, home):
+    with pytest.raises(Unavailable) as caught:
+        Remote(served.url.replace("http://", "https://")).about()
+    assert "http://" in caught.value.hint
