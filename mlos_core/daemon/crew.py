@@ -301,7 +301,8 @@ class Crew:
             self._check_signature(worker)
         elif message.state == "ready":
             worker.clear_timer("load")
-            self._events.worker_ready(worker)
+            if worker.problem is None:  # else it was killed, and had said this before
+                self._events.worker_ready(worker)
         elif message.state == "draining":
             # Somebody sent it SIGTERM.
             timeout = self._config.drain_timeout

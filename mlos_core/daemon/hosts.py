@@ -233,6 +233,7 @@ class Hosts:
             kept = not key[1] and key[0] in self._warm
             if key not in used() and not kept and key not in self._starting:
                 await host.stop()
+        await self._templates.release(others=True)
 
     def statuses(self) -> list[PluginStatus]:
         """What the user sees of every installed plugin."""

@@ -246,7 +246,7 @@ class Supervisor:
             await self._verify(model.name, worker.owner)
         except MlosError as err:
             worker.proving = False
-            if worker.owner in model.workers and worker.state == "ready":
+            if worker.owner in model.workers and worker.state == "ready" and not worker.problem:
                 _log.warning("ping_failed", model=model.name, owner=worker.owner, reason=str(err))
                 worker.problem = Unavailable(
                     f"model {model.name!r} is loaded, but its channel does not answer: "

@@ -218,11 +218,11 @@ class Templates:
             hint="try again when the installation is done",
         )
 
-    async def release(self) -> None:
-        """End those that are of no use: stale ones, and of interpreters without a host."""
+    async def release(self, *, others: bool = False) -> None:
+        """End the stale ones without hosts; with `others`, also those of other interpreters."""
         for template in list(self._every):
             current = self._current.get(template.python) is template and template.alive
-            if template.idle and not (current and not template.python):
+            if template.idle and not (current and not (others and template.python)):
                 if current:
                     del self._current[template.python]
                 await template.stop()

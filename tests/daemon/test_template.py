@@ -136,9 +136,9 @@ def test_what_is_installed_anew_is_hosted_by_a_new_template(daemon, echo_file, v
     (old,) = templates(daemon)
     (site / "more.pth").write_text(str(folder))
     daemon.call("swap_plugin", name="echo", python=str(folder))
-    daemon.journal.wait("template_ended")
+    daemon.journal.wait("template_ended", pid=old)
     (new,) = templates(daemon)
     assert new != old
     daemon.call("unregister", name="a")
-    daemon.journal.wait("template_ended", count=2)
+    daemon.journal.wait("template_ended", pid=new)
     assert not templates(daemon)
