@@ -212,6 +212,18 @@ def _digest(selector: str) -> Kind:
     return "digest"
 
 
+def slug(text: str, hint: str = "give one with --as NAMESPACE/NAME@VERSION") -> str:
+    """A text as one segment of a package's name.
+
+    Raises:
+        InvalidInput: nothing is left of it; `hint` says how to give another.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")
+    if not name:
+        raise InvalidInput(f"{text!r} cannot be a package's name", hint=hint)
+    return name[:128]
+
+
 def normalize_distribution(name: str) -> str:
     """The one spelling the Python index uses: `Silero_VAD` is `silero-vad`."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -14,13 +14,12 @@ from urllib.parse import unquote, urlsplit
 from axon_client import manifest as manifests
 from axon_client.adapters import local_archive
 from axon_client.adapters.base import RemoteFile, Resolved
-from axon_client.adapters.local import slug
 from axon_client.describe import complete
 from axon_client.formats import SUFFIXES, format_of
 from axon_client.manifest import Distribution, Manifest, Metadata, Package
 from axon_client.manifest import Spec as Technical
 from axon_client.progress import Progress
-from axon_client.spec import PackageSpec, Spec, UrlSpec
+from axon_client.spec import PackageSpec, Spec, UrlSpec, slug
 from axon_client.store import Stage
 from mlos_core.errors import InvalidInput
 

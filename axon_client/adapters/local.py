@@ -10,7 +10,6 @@ hashed while they are copied, or share their blocks where the file system can do
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from axon_client.introspect import read_onnx
 from axon_client.manifest import Manifest, Metadata
 from axon_client.manifest import Spec as Technical
 from axon_client.progress import Progress
-from axon_client.spec import PathSpec, Spec
+from axon_client.spec import PathSpec, Spec, slug
 from axon_client.store import Stage
 from mlos_core.errors import InvalidInput, NotFound
 
@@ -80,20 +79,6 @@ def _unnamed(title: str) -> Manifest:
     return manifests.new(
         Metadata(name=slug(title), namespace="local", version=VERSION), Technical()
     )
-
-
-def slug(text: str) -> str:
-    """A text as one segment of a package's name.
-
-    Raises:
-        InvalidInput: nothing is left of it.
-    """
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")
-    if not name:
-        raise InvalidInput(
-            f"{text!r} cannot be a package name", hint="give one with --as local/NAME@VERSION"
-        )
-    return name[:128]
 
 
 def _walk(root: Path) -> Iterator[str]:

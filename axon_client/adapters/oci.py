@@ -206,12 +206,4 @@ def _manifest(repository: Repository, artifact: Artifact, found: Resolved, title
     data = found.manifest or repository.blob(own.digest, own.size)
     if artifacts.digest_of(data) != own.digest:
         raise IntegrityError(f"the manifest of {title} is another than its artifact's")
-    said = manifests.decode(data, source=title)
-    metadata = msgspec.structs.replace(
-        said.metadata,
-        name=name.name,
-        namespace=name.namespace,
-        version=name.version,
-        annotations={**said.metadata.annotations, media.PACKAGE: said.title},
-    )
-    return msgspec.structs.replace(said, metadata=metadata)
+    return layout.renamed(manifests.decode(data, source=title), name)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from axon_client import manifest as manifests
 from axon_client.adapters.base import RemoteFile, Resolved, Version
 from axon_client.errors import IntegrityError
+from axon_client.pack import file_name
 from axon_client.remote import Entry, Filters, Remote
 from axon_client.spec import PackageSpec, kind_of
 from mlos_core.errors import NotFound
@@ -47,14 +48,13 @@ def resolve(remote: Remote, spec: PackageSpec) -> Resolved:
         )
     own = re.match(r"https?://", archive.url)
     urls = ((archive.url,) if own else ()) + (remote.archive_url(package), *archive.mirrors)
-    name = f"{package.namespace}-{package.name.replace('/', '--')}-{package.version}.axon"
     size = archive.size or -1
     return Resolved(
         package,
         urls[0],
         archive.sha256,
         KIND,
-        files=(RemoteFile(name, tuple(dict.fromkeys(urls)), size, archive.sha256),),
+        files=(RemoteFile(file_name(package), tuple(dict.fromkeys(urls)), size, archive.sha256),),
         manifest=data,
         dependencies=tuple(manifest.spec.dependencies.models),
     )

@@ -55,8 +55,10 @@ def go_offline(offline: bool) -> None:
 def init(folder: Path, name: str | None, version: str, model: bool, as_json: bool) -> None:
     """Begin a project (axon.toml), or with --model a package of one's own (axon.yaml)."""
     from axon_client.project import editing
+    from axon_client.spec import slug
 
-    namespace, _, own = (name or editing.slug(folder.resolve().name)).partition("/")
+    title = name or slug(folder.resolve().name, "give one with --name")
+    namespace, _, own = title.partition("/")
     if not own:
         namespace, own = "", namespace
     path = editing.init(folder, own, namespace or "local", version, model=model)

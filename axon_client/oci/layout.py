@@ -73,6 +73,18 @@ def pack(data: bytes, signatures: Sequence[dict[str, str]] = ()) -> Packed:
     return Packed(encoded, digest_of(encoded), blobs, artifact)
 
 
+def renamed(said: Manifest, package: Metadata) -> Manifest:
+    """The same package under another name; what it was called is noted."""
+    metadata = msgspec.structs.replace(
+        said.metadata,
+        name=package.name,
+        namespace=package.namespace,
+        version=package.version,
+        annotations={**said.metadata.annotations, media.PACKAGE: said.title},
+    )
+    return msgspec.structs.replace(said, metadata=metadata)
+
+
 def _layer(manifest: Manifest, file: ModelFile) -> Descriptor:
     notes = {media.PATH: file.path, media.TITLE: file.path}
     kind = f"application/vnd.cncf.model.{_role(manifest, file.path)}.v1.raw"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,18 +74,6 @@ def init(root: Path, name: str, namespace: str, version: str, *, model: bool) ->
     with path.open("x") as file:
         file.write(text)
     return path
-
-
-def slug(text: str) -> str:
-    """A package's name for a folder's.
-
-    Raises:
-        InvalidInput: nothing in it may be part of a name.
-    """
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:128]
-    if not name:
-        raise InvalidInput(f"{text!r} cannot be a name", hint="give one with --name")
-    return name
 
 
 def wish_for(

@@ -119,7 +119,7 @@ class Pushes:
         if said is None:
             data = manifests.encode(self._describe(artifact, package, f"{repository}:{tag}"))
         elif said.title != f"{namespace}/{name}@{version}":
-            data = manifests.encode(_renamed(said, package))
+            data = manifests.encode(layout.renamed(said, package))
         signatures = (
             artifacts.signatures_of(artifact) if own and digest_of(data) == own.digest else ()
         )
@@ -205,15 +205,3 @@ def _is_version(text: str, namespace: str) -> bool:
     except (msgspec.ValidationError, InvalidInput):
         return False
     return True
-
-
-def _renamed(said: Manifest, package: Metadata) -> Manifest:
-    """The same package under another name; what it was called is noted."""
-    metadata = msgspec.structs.replace(
-        said.metadata,
-        name=package.name,
-        namespace=package.namespace,
-        version=package.version,
-        annotations={**said.metadata.annotations, media.PACKAGE: said.title},
-    )
-    return msgspec.structs.replace(said, metadata=metadata)

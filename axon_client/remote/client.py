@@ -16,6 +16,7 @@ import msgspec
 
 from axon_client import credentials, manifest
 from axon_client.errors import IntegrityError
+from axon_client.pack import file_name
 from axon_client.remote.exchange import Exchange
 from axon_client.remote.records import About, Detail, Entry, Filters, Identity, Index
 from axon_client.spec import PackageSpec
@@ -112,8 +113,7 @@ class Remote:
 
     def archive_url(self, spec: PackageSpec) -> str:
         """Where the original registries have a version's archive."""
-        name = spec.name.replace("/", "--")
-        return f"{self.url}/packages/{spec.namespace}-{name}-{quote(spec.version)}.axon"
+        return f"{self.url}/packages/{quote(file_name(spec))}"
 
     def whoami(self) -> Identity:
         """Whom the token makes us.
