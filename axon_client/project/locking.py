@@ -9,18 +9,18 @@ digests of its files is installed to learn them; it would be by the next sync in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from axon_client import adapters, resolver
 from axon_client.adapters.base import Adapter, Pins, Resolved
 from axon_client.installation import Installation, InstallOptions
-from axon_client.manifest import ModelFile
+from axon_client.manifest import Manifest, ModelFile
 from axon_client.models import InstalledModel
 from axon_client.progress import Progress, silent
 from axon_client.project import locked
 from axon_client.project.locked import Lock, Locked, Origin
 from axon_client.project.settings import FILE_NAME, Project, Wish
-from axon_client.project.sources import Settled, Sources, check_policy
+from axon_client.project.sources import Settled, Sources, check_named, check_policy
 from axon_client.resolver import Chosen, Resolution
 from axon_client.spec import PackageSpec, PathSpec, UrlSpec
 from axon_client.store import Store
@@ -96,12 +96,9 @@ class Locker:
             spec = self._project.spec(title)
             if isinstance(spec, PackageSpec):
                 continue
-            model = install_file(self._store, spec, wish, self._progress)
-            if model.spec.title != title:
-                raise InvalidInput(
-                    f"{FILE_NAME}: {wish.path or wish.url} is {model.spec.title}, not {title}",
-                    hint=f'call it "{model.spec.title}" there, or change its manifest',
-                )
+            check_named(self._project, title, self._store.home)
+            check = _called(title, wish)
+            model = install_file(self._store, spec, wish, self._progress, check)
             found[title] = model
         return found
 
@@ -191,11 +188,35 @@ def _is_of(model: InstalledModel, found: Resolved) -> bool:
     return bool(found.revision) and found.revision in manifest.metadata.annotations.values()
 
 
+def _called(title: str, wish: Wish) -> Callable[[Manifest], None]:
+    """A check, before anything is replaced, that what comes has the name it is wanted by."""
+
+    def check(manifest: Manifest) -> None:
+        name = manifest.title.rpartition("@")[0]
+        if name != title:
+            raise InvalidInput(
+                f"{FILE_NAME}: {wish.path or wish.url} is {name}, not {title}",
+                hint=f'call it "{name}" there, or change its manifest',
+            )
+
+    return check
+
+
 def install_file(
-    store: Store, spec: PathSpec | UrlSpec, wish: Wish, progress: Progress
+    store: Store,
+    spec: PathSpec | UrlSpec,
+    wish: Wish,
+    progress: Progress,
+    check: Callable[[Manifest], None] | None = None,
 ) -> InstalledModel:
-    """Install what a path or URL names, in the place of what it was before."""
-    options = InstallOptions(dependencies=False, replace=True, allow_pickle=wish.pickles)
+    """Install what a path or URL names, in the place of what it was before.
+
+    Args:
+        check: see `InstallOptions`.
+    """
+    options = InstallOptions(
+        dependencies=False, replace=True, allow_pickle=wish.pickles, check=check
+    )
     done = Installation(store, options, progress, adapters.adapter_for(spec, store.home))
     return done.install([spec])[-1].model
 

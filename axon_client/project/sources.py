@@ -10,7 +10,7 @@ import msgspec
 
 from axon_client import adapters, config
 from axon_client.adapters.base import Adapter, Choice, Chooses, Resolved, Version
-from axon_client.config import Config
+from axon_client.config import RESERVED, Config
 from axon_client.manifest import Manifest
 from axon_client.progress import Progress
 from axon_client.project.locked import Locked, Origin
@@ -117,6 +117,27 @@ class Sources:
             return RegistryAdapter(package.origin.registry, self._home)
         wish = self._project.models.get(package.name, Wish())
         return chosen(self._plain(namespace), package.name, package.include, wish.pickles)
+
+
+def check_named(project: Project, title: str, home: Path) -> None:
+    """See that what a path or URL of a project is called is nobody else's name.
+
+    It is installed in the place of what has that name, for all projects: one that somebody
+    else wrote could put its own files under a name of the package index, or of the user's
+    registry.
+
+    Raises:
+        ConfigError: a source or one of the user's registries serves the namespace.
+    """
+    namespace = title.partition("/")[0]
+    settings = msgspec.structs.replace(config.load(home), default_registry="")
+    others = (RESERVED - {"local", "https"}) | set(adapters.outside_sources())
+    if namespace in others or adapters.registry_of(namespace, settings):
+        raise ConfigError(
+            f"{project.root / FILE_NAME}: {title} is called like a package of {namespace}/, "
+            "which a path or URL is not",
+            hint="call it local/NAME there and in its manifest",
+        )
 
 
 def chosen(source: Adapter, title: str, include: list[str], pickles: bool) -> Adapter:

@@ -21,7 +21,7 @@ from axon_client.progress import Progress, silent
 from axon_client.project.locked import Lock, Locked
 from axon_client.project.locking import digest_of, listed
 from axon_client.project.settings import Project, Wish
-from axon_client.project.sources import Sources, check_policy
+from axon_client.project.sources import Sources, check_named, check_policy
 from axon_client.resolver import Chosen, Resolution
 from axon_client.spec import PackageSpec, Spec
 from axon_client.store import Store
@@ -119,6 +119,7 @@ class Syncer:
         wish = self._wish(package)
         spec: Spec = package.package
         if wish.path or wish.url:
+            check_named(self._project, package.name, self._store.home)
             spec = self._project.spec(package.name)
             source = adapters.adapter_for(spec, self._store.home)
         else:

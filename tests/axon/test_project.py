@@ -441,6 +441,27 @@ def test_a_project_does_not_say_where_the_user_s_namespaces_come_from(work, home
     assert Store(home).installed() == []
 
 
+@pytest.mark.parametrize("said_so", [True, False])
+@pytest.mark.parametrize("namespace", ["pypi", "acme"])
+def test_a_path_of_a_project_does_not_take_somebody_else_s_name(
+    work, home, served, capsys, onnx, namespace, said_so
+):
+    """It would be installed in the place of what every project has under that name."""
+    hub = {"url": served.url, "namespaces": ["acme"]}
+    config_file.edit(home, lambda values: values.update(registries={"hub": hub}))
+    (work / "m").mkdir()
+    (work / "m" / "model.onnx").write_bytes(onnx())
+    (work / "m" / "manifest.yaml").write_text(
+        "apiVersion: axon.mlos.io/v1\nkind: Model\n"
+        f"metadata: {{name: tokens, namespace: {namespace}, version: 1.0.0}}\n"
+    )
+    title = f"{namespace}/tokens" if said_so else "local/tokens"
+    (work / "axon.toml").write_text(f'[models]\n"{title}" = {{ path = "m" }}\n')
+    answer, code = said(capsys, "sync")
+    assert code == (78 if said_so else 65), answer
+    assert Store(home).installed() == []
+
+
 def test_the_policy_of_a_project_s_registry_holds(work, served, capsys):
     (work / "axon.toml").write_text(
         f'[models]\n"acme/tokens" = "^1"\n[registries.hub]\nurl = "{served.url}"\n'
