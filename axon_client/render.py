@@ -117,7 +117,8 @@ def _show_folded(table: Sequence[Sequence[str]], right: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    plainly = os.environ.get("NO_COLOR")
+    drawn = Table(box=None, header_style="" if plainly else "bold", pad_edge=False)
     for title in table[0]:
         drawn.add_column(title, overflow="fold", justify="right" if title in right else "left")
     for row in table[1:]:

@@ -417,3 +417,14 @@ def test_a_table_fits_the_terminal_and_is_never_folded_elsewhere(capsys, monkeyp
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == (3 if columns == 200 else 4)
     assert max(map(len, lines[1:])) <= columns
+
+
+@pytest.mark.parametrize("columns", [200, 30])
+def test_a_table_without_colours_has_no_escapes_at_any_width(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    render.show_table(("package", "about"), [("local/digits", "reads digits of all kinds")])
+    assert "\x1b" not in capsys.readouterr().out
