@@ -22,6 +22,7 @@ import msgspec
 from axon_client.errors import IntegrityError
 from axon_client.files import replacing
 from axon_client.manifest import ModelFile
+from axon_client.net.faults import RETRIED
 from axon_client.progress import Progress
 from axon_client.remote import Exchange, Remote, Reply
 from mlos_core.errors import Cancelled, ProtocolError, Unavailable
@@ -30,7 +31,7 @@ AT_ONCE: Final = 4
 REQUEST_BYTES: Final = 64 << 20
 """The most that one request carries: what is sent again at worst."""
 ATTEMPTS: Final = 6
-_BUSY: Final = {408, 409, 429, 500, 502, 503, 504}
+_BUSY: Final = RETRIED | {409}
 
 
 class Sent(msgspec.Struct, frozen=True):
