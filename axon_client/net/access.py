@@ -35,7 +35,8 @@ def origin(url: str) -> Origin:
         scheme, host, port = parts.scheme.lower(), parts.hostname, parts.port
     except ValueError as error:
         raise InvalidInput(f"{url[:200]!r} is no URL: {error}") from error
-    if scheme not in _PORTS or not host or not url.isprintable() or " " in url:
+    # A backslash ends the host to some readers and not to others.
+    if scheme not in _PORTS or not host or not url.isprintable() or set(" \\") & set(url):
         raise InvalidInput(f"{url[:200]!r} is no http or https URL")
     return scheme, host.lower(), port or _PORTS[scheme]
 

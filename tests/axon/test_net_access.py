@@ -133,7 +133,16 @@ def test_no_redirect_leads_out_of_https():
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://h/f", "file:///f", "http:///f", "http://h:x/", "h/f", "http://h/a b", "http://h/\n"],
+    [
+        "ftp://h/f",
+        "file:///f",
+        "http:///f",
+        "http://h:x/",
+        "h/f",
+        "http://h/a b",
+        "http://h/\n",
+        "http://127.0.0.1\\.h/",
+    ],
 )
 def test_what_is_no_url_is_refused(tmp_path, options, url):
     with pytest.raises(InvalidInput):
