@@ -48,13 +48,20 @@ def needs(model: InstalledModel) -> list[PackageSpec]:
     return [spec for spec in specs if isinstance(spec, PackageSpec)]
 
 
-def whole(store: Store, model: InstalledModel, seen: frozenset[str] = frozenset()) -> bool:
+def whole(store: Store, model: InstalledModel) -> bool:
     """Whether everything that a model depends on is installed as well."""
-    title = str(model.spec)
-    if title in seen:
-        return True
-    try:
-        found = [satisfied(store, spec) for spec in needs(model)]
-    except InvalidInput:
-        return False
-    return all(one is not None and whole(store, one, seen | {title}) for one in found)
+    seen, waiting = set(), [model]
+    while waiting:
+        one = waiting.pop()
+        if one.spec in seen:
+            continue
+        seen.add(one.spec)
+        try:
+            found = [satisfied(store, spec) for spec in needs(one)]
+        except InvalidInput:
+            return False
+        there = [need for need in found if need is not None]
+        if len(there) < len(found):
+            return False
+        waiting += there
+    return True

@@ -5,6 +5,7 @@ import errno
 import os
 import pickle
 import threading
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -16,6 +17,7 @@ from axon_client.adapters.local import LocalAdapter
 from axon_client.errors import IntegrityError
 from axon_client.installation import explained
 from axon_client.installer import InstallOptions, install, install_all
+from axon_client.satisfied import whole
 from axon_client.spec import PackageSpec, PathSpec, parse, parse_name
 from axon_client.verify import SIGNATURES
 from mlos_core.errors import (
@@ -100,6 +102,29 @@ def test_what_is_there_is_found_without_a_write(shop, home):
     before = state()
     install_all(wishes("t/whole", "t/part@^1"))
     assert state() == before
+
+
+class Layers:
+    """A store of packages `a/x<n>` and `a/y<n>` that both need both of the next number."""
+
+    def __init__(self, depth):
+        self.depth = depth
+        self.asked = 0
+
+    def at(self, spec):
+        self.asked += 1
+        number = int(spec.name[1:])
+        below = [f"a/{side}{number + 1}@1" for side in "xy"] if number < self.depth else []
+        dependencies = SimpleNamespace(models=below)
+        manifest = SimpleNamespace(spec=SimpleNamespace(dependencies=dependencies))
+        return SimpleNamespace(spec=spec, manifest=manifest)
+
+
+@pytest.mark.parametrize("depth", [10, 1500])
+def test_what_many_depend_on_is_looked_at_once_however_deep(depth):
+    layers = Layers(depth)
+    assert whole(layers, layers.at(parse("a/x0@1")))
+    assert layers.asked == 1 + 2 * (2 * depth - 1)
 
 
 def test_a_version_that_does_not_fit_is_no_substitute(shop):
