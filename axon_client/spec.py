@@ -33,6 +33,8 @@ DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,127}(?:/[A-Za-z0-9][A-Za-z0-9._-]*){0,7}")
 _RANGE_ONLY: Final = re.compile(r"[ ,|<>=~^*]")
+_FOREIGN: Final = re.compile(r"([^@=<>:\s]+)@?(==|>=|<=|<|>|:)\s*([^=<>:/\s][^/]*)")
+"""What pip and docker write: a name, a sign and a version."""
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -162,8 +164,25 @@ def _check(text: str, namespace: str, name: str) -> None:
         field = str(error).rpartition("$.")[2].rstrip("`")
         raise InvalidInput(
             f"{text!r} is not a package spec: {field} {fields.get(field, '')!r} is not allowed",
-            hint=EXAMPLE,
+            hint=_meant(text) or EXAMPLE,
         ) from error
+
+
+def _meant(text: str) -> str:
+    """How what pip or docker would be given is written here; empty if it is not that either."""
+    found = _FOREIGN.fullmatch(text)
+    if not found:
+        return ""
+    title, sign, rest = found.groups()
+    selector = rest if sign in ("==", ":") else sign + rest
+    meant = f"{title}@{selector}" if "/" in title else f"{title}/{rest}"
+    if meant == text or ("/" not in title and sign != ":"):
+        return ""
+    try:
+        parse_name(meant)
+    except InvalidInput:
+        return ""
+    return f"write {meant!r}"
 
 
 def check_selector(selector: str, whole: str = "") -> None:
@@ -177,7 +196,7 @@ def check_selector(selector: str, whole: str = "") -> None:
     except InvalidInput as error:
         raise InvalidInput(
             f"{whole or selector!r} is not a package spec: {error.message}",
-            hint=error.hint or EXAMPLE,
+            hint=_meant(whole) or error.hint or EXAMPLE,
         ) from error
 
 

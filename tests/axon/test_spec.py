@@ -52,6 +52,25 @@ def test_what_is_no_spec_is_refused_with_an_example(text):
     assert "pypi/magika@1.0.3" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("pypi/magika==1.0.3", "write 'pypi/magika@1.0.3'"),
+        ("pypi/magika@==1.0.3", "write 'pypi/magika@1.0.3'"),
+        ("pypi/magika>=1,<3", "write 'pypi/magika@>=1,<3'"),
+        ("oci/ghcr.io/org/model:1.0", "write 'oci/ghcr.io/org/model@1.0'"),
+        ("pypi:magika", "write 'pypi/magika'"),
+        ("a/b@>=1:x", ""),
+        ("oci/localhost:5000/org/model", ""),
+        ("a/b==1==2", ""),
+    ],
+)
+def test_how_pip_and_docker_write_it_is_translated(text, meant):
+    with pytest.raises(InvalidInput) as caught:
+        parse(text)
+    assert (caught.value.hint == meant) if meant else ("write '" not in caught.value.hint)
+
+
 def test_a_folder_without_its_dot_gets_a_hint(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").mkdir()
