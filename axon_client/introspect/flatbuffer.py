@@ -50,10 +50,10 @@ class Flat:
         offset = self.number("<H", layout + 4 + 2 * index)
         return table + offset if offset else 0
 
-    def scalar(self, table: int, index: int, form: str, missing: int = 0) -> int:
-        """A field that is a number."""
+    def scalar(self, table: int, index: int, form: str) -> int:
+        """A field that is a number; 0 if it is left out."""
         at = self.field(table, index)
-        return self.number(form, at) if at else missing
+        return self.number(form, at) if at else 0
 
     def text(self, table: int, index: int, limit: int = 1 << 16) -> str:
         """A field that is a text; empty if it is left out."""

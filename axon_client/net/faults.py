@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 LONGEST_RETRY_AFTER_S = 120.0
+_FIRST_WAIT_S = 0.5
+_LONGEST_WAIT_S = 30.0
 
 
 class Transient(Exception):
@@ -113,9 +115,9 @@ def offline(url: str) -> ConfigError:
     )
 
 
-def backoff(failures: int, chance: float, base_s: float = 0.5, cap_s: float = 30.0) -> float:
+def backoff(failures: int, chance: float) -> float:
     """How long to wait after so many failures in a row: doubling, and half of it by chance."""
-    return min(cap_s, base_s * 2.0 ** min(failures - 1, 16)) * (0.5 + chance / 2)
+    return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(failures - 1, 16)) * (0.5 + chance / 2)
 
 
 def retrying(call: Callable[[], T], attempts: int, clock: Clock) -> T:

@@ -101,12 +101,7 @@ def _decode(data: bytes) -> tuple[Kept, Manifest]:
     return kept, manifests.decode(kept.manifest, source="the published manifest")
 
 
-def check_installed(
-    model: InstalledModel,
-    *,
-    trusted: Sequence[Trusted] | None = None,
-    home: Path | None = None,
-) -> Verdict:
+def check_installed(model: InstalledModel, home: Path | None = None) -> Verdict:
     """Whether an installed model is still one that a trusted key has signed.
 
     Its files are not read: that their digests are the manifest's is for `verify` to see.
@@ -119,7 +114,7 @@ def check_installed(
     if path.is_file() and FILE_NAME not in listed:  # else it is a file of the package
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
-    return check_kept(data, model.manifest, trusted=trusted, home=home)
+    return check_kept(data, model.manifest, home=home)
 
 
 def _difference(published: Manifest, installed: Manifest) -> str:
