@@ -16,6 +16,7 @@ from typing import IO, cast
 import msgspec
 
 from axon_client.errors import IntegrityError
+from axon_client.xz_stream import open_xz
 from mlos_core.errors import Unsupported
 
 
@@ -82,7 +83,7 @@ def open_unpacked(path: Path) -> IO[bytes]:
     if kind == "bzip2":
         return bz2.open(path)
     if kind == "xz":
-        return lzma.open(path)
+        return open_xz(path)
     return _zstd(path) if kind == "zstd" else path.open("rb")
 
 

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: BUSL-1.1
 import io
+import lzma
+import os
+import shutil
 import tarfile
 import warnings
 import zipfile
 
 import pytest
 
-from axon_client.archive import Limits, open_tar, open_zip
+from axon_client import xz_stream
+from axon_client.archive import Limits, extract_tar, open_tar, open_zip
 from axon_client.errors import IntegrityError
 
 
@@ -167,3 +171,43 @@ def test_a_truncated_tar_is_refused(tarred):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(IntegrityError), open_tar(path):
         pass
+
+
+def packed_xz(path, members, pieces=1, **settings):
+    """A tar.xz file of several streams, with padding between them."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    data = plain.getvalue()
+    step = -(-len(data) // pieces)
+    streams = [lzma.compress(data[at : at + step], **settings) for at in range(0, len(data), step)]
+    path.write_bytes(bytes(4).join(streams))
+    return path
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_xz_is_read_in_any_order_and_of_several_streams(tmp_path, pieces):
+    members = {"a": os.urandom(700_000), "b": b"b" * 900_000, "c": b"c"}
+    path = packed_xz(tmp_path / "a.tar.xz", members, pieces)
+    found = extract_tar(path, tmp_path / "out", ignore)
+    assert {file.path: (tmp_path / "out" / file.path).read_bytes() for file in found} == members
+    with open_tar(path) as archive:
+        for name in ("c", "a", "b"):
+            assert archive.read(name, 1 << 20) == members[name]
+
+
+def test_xz_that_is_cut_off_goes_on_or_wants_much_memory_is_refused(tmp_path, monkeypatch):
+    path = packed_xz(tmp_path / "a.tar.xz", {"a": os.urandom(70_000)})
+    sound = path.read_bytes()
+    for data in (sound[:-20], sound[:40], sound + b"more"):
+        path.write_bytes(data)
+        with pytest.raises(IntegrityError):
+            extract_tar(path, tmp_path / "out", ignore)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    monkeypatch.setattr(xz_stream, "MOST_MEMORY", 4 << 20)  # its dictionary takes 8 MiB
+    path.write_bytes(sound)
+    with pytest.raises(IntegrityError, match="usage limit"):
+        extract_tar(path, tmp_path / "out", ignore)
