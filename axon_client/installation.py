@@ -300,6 +300,7 @@ def _explain(error: OSError, home: Path) -> MlosError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         there = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
         free = shutil.disk_usage(there).free >> 20
-        return OutOfMemory(where, hint=f"{free} MiB are free in {home}; AXON_HOME chooses another")
+        room = f"{free} MiB are free in {home}; 'axon cache clean' frees what is not installed"
+        return OutOfMemory(where, hint=f"{room}, AXON_HOME chooses another folder")
     kind = ConfigError if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else InvalidInput
     return kind(where, hint=f"the store is {home}; AXON_HOME chooses another")
