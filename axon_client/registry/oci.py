@@ -155,6 +155,8 @@ class _Oci:
             digest = query["mount"]
             if await run_in_threadpool(self._blobs.claim, digest[7:]):
                 return _made(f"/v2/{name}/blobs/{digest}", digest)
+        if "digest" in query:
+            _digest(query["digest"])  # refused before an upload is begun that nobody would end
         upload = await run_in_threadpool(self._blobs.uploads.start, who.id)
         if "digest" in query:
             return await self._finish(request, name, upload, who)

@@ -186,6 +186,13 @@ def test_a_published_version_is_not_replaced_by_a_push(server, client, digits, f
     assert (answer.status, answer.json()["errors"][0]["code"]) == (409, "DENIED")
 
 
+def test_an_upload_under_a_digest_that_is_none_is_never_begun(server):
+    for _ in range(40):  # more than one may have under way
+        refused = server.ask("POST", "/v2/acme/digits/blobs/uploads/?digest=bad", b"x")
+        assert refused.status == 400
+    assert server.ask("POST", "/v2/acme/digits/blobs/uploads/", b"").status == 202
+
+
 def test_blobs_are_uploaded_in_chunks_that_resume_and_are_checked(server):
     begun = server.ask("POST", "/v2/made/chunks/blobs/uploads/", b"")
     assert begun.status == 202
