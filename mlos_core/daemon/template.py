@@ -21,7 +21,7 @@ from mlos_core.daemon.births import Births
 from mlos_core.daemon.logs import Log
 from mlos_core.daemon.peer import Peer
 from mlos_core.daemon.procs import UNSEEN, describe_status
-from mlos_core.errors import PluginBroken, Unavailable
+from mlos_core.errors import DeadlineExceeded, PluginBroken, Unavailable
 from mlos_core.ipc import framing
 from mlos_core.ipc.messages import Exited, Forked, FromTemplate, Stale, StartHost
 
@@ -116,6 +116,9 @@ class Template:
                 child.exited(self._early[number])
         except Unavailable:
             raise await self._broken() from None
+        except DeadlineExceeded:
+            self._process.kill()  # one that hangs must not be asked again; its hosts live on
+            raise
         finally:
             self._early.pop(number, None)
         if self._peer.closed:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import traces
 
+from mlos_core.errors import PluginBroken
 from mlos_core.worker.template import Freshness
 
 X = {"x": np.arange(4, dtype=np.float32)}
@@ -116,6 +117,20 @@ def test_a_killed_template_takes_nobody_along_and_is_replaced(daemon, echo_file,
         assert new != old
         client.call("unregister", name="a")  # how the orphaned host ends nobody sees
         assert daemon.journal.wait("host_ended")["status"] == "a status that nobody saw"
+
+
+def test_a_template_that_hangs_is_replaced(daemons, echo_file, make_plugin):
+    daemon = daemons(MLOS_LOAD_TIMEOUT="3").start()
+    daemon.call("register", name="a", path=echo_file())
+    (old,) = templates(daemon)
+    os.kill(old, signal.SIGSTOP)
+    path = make_plugin("other")
+    with pytest.raises(PluginBroken, match="did not fork within 3 s"):
+        daemon.call("register", name="b", path=path, plugin="other")
+    daemon.journal.wait("template_ended", pid=old)
+    assert daemon.call("register", name="b", path=path, plugin="other")["state"] == "ready"
+    with daemon.connect() as client:
+        np.testing.assert_array_equal(client.model("a").infer(X)["x"], X["x"])
 
 
 @pytest.fixture
